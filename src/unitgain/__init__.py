@@ -1,0 +1,3 @@
+"""Trainability, gradient flow and distribution shift."""
+
+__version__ = "0.1.0"
