@@ -1,0 +1,114 @@
+"""Where conf/ is, and how a configuration is composed of it and made plain."""
+
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from unitgain.errors import ConfigError
+from unitgain.spec import run_hash
+
+CONFIG_NAME = "train"
+RESOLVER = "unitgain.run_id"
+
+
+def conf_dir() -> Path:
+    """The folder conf/: inside the package when installed, beside src/ in a checkout.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    candidates = (package / "conf", package.parents[1] / "conf")
+    for candidate in candidates:
+        if (candidate / f"{CONFIG_NAME}.yaml").is_file():
+            return candidate
+    places = " and ".join(str(candidate) for candidate in candidates)
+    raise ConfigError(f"conf/{CONFIG_NAME}.yaml must be there, but {places} lack it; install again")
+
+
+@contextmanager
+def hydra_session(arguments: Namespace) -> Iterator[Hydra]:
+    """Hydra with the search path of the command line, until the block ends.
+
+    Args:
+        arguments: what Hydra's own parser gives; ``config_path`` and ``config_dir`` count here.
+
+    Raises:
+        ConfigError: a folder that isn't there.
+    """
+    version.setbase("1.3")
+    OmegaConf.register_new_resolver(RESOLVER, _run_id, replace=True)
+    main = _folder("--config-path", arguments.config_path) if arguments.config_path else conf_dir()
+    search_path = create_config_search_path(f"file://{main}")
+    if arguments.config_dir is not None:
+        search_path.prepend(
+            provider="command-line",
+            path=f"file://{_folder('--config-dir', arguments.config_dir)}",
+            anchor=SearchPathQuery(provider="schema", path=None),
+        )
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(CONFIG_NAME, search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def compose(hydra: Hydra, config_name: str, overrides: list[str]) -> DictConfig:
+    """Compose one configuration; what sweeps is left at its default.
+
+    Raises:
+        ConfigError: a folder of ``hydra.searchpath`` isn't there.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = hydra.compose_config(
+            config_name=config_name,
+            overrides=overrides,
+            run_mode=RunMode.RUN,
+            validate_sweep_overrides=False,
+        )
+    _report(caught)
+    return config
+
+
+def _report(caught: list[warnings.WarningMessage]) -> None:
+    """Make Hydra's warning of a missing folder an error, and pass the others on."""
+    for warning in caught:
+        text = str(warning.message)
+        if text.startswith("provider=hydra.searchpath") and "is not available" in text:
+            folder = text.split("path=", 1)[1].removesuffix(" is not available.")
+            raise ConfigError(
+                f"hydra.searchpath: must list folders that exist, got {folder}; "
+                "a relative one is taken from the working directory"
+            )
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration of the job alone, resolved: mappings, lists and scalars."""
+    job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    content = OmegaConf.to_container(job, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _run_id(*, _root_: DictConfig) -> str:
+    return run_hash(plain(_root_))
+
+
+def _folder(option: str, value: str) -> Path:
+    folder = Path(value).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"{option}: must be a folder that exists, got {value}")
+    return folder

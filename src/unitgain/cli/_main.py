@@ -1,0 +1,97 @@
+"""The door: finds the subcommand, and turns what goes wrong into lines and an exit status."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from unitgain import __version__
+from unitgain.cli import _runs, _train
+from unitgain.cli._command import Command, Exit
+from unitgain.errors import ConfigError, UnitgainError
+
+COMMANDS: tuple[Command, ...] = (_train.COMMAND, _runs.EVALUATE, _runs.RESUME)
+"""Every subcommand, in the order of the help."""
+
+HELP = """\
+usage: unitgain COMMAND ...
+
+Trainability, gradient flow and distribution shift.
+
+commands:
+{commands}
+
+options:
+  -h, --help  show this, or behind a command its own help
+  --version   show the version
+
+Begin with `unitgain train`, and look around with `unitgain train --help`.
+
+environment:
+  UNITGAIN_RUNS     where runs go, instead of ./runs
+  UNITGAIN_SWEEPS   where multiruns go, instead of ./sweeps
+  UNITGAIN_ALLOW    more prefixes that a _target_ may have: package,package.module
+  HYDRA_FULL_ERROR  1 shows the traceback of every error
+
+exit status: 0 finished, 1 unexpected error, 2 error in what was given, 3 diverged, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments behind ``unitgain``; None takes those of the process.
+
+    Returns:
+        The exit status, one of `Exit`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UnitgainError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        for line in error.lines:
+            print(f"error: {line}", file=sys.stderr)
+        return Exit.USER_ERROR
+    except SystemExit as error:
+        # How argparse ends: after a help text, or after it printed what is wrong.
+        return error.code if isinstance(error.code, int) else Exit.FINISHED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has left, as `head` does; a second write at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.UNEXPECTED
+    except Exception:
+        traceback.print_exc()
+        return Exit.UNEXPECTED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help"):
+        width = max(len(command.name) for command in COMMANDS)
+        rows = (f"  {command.name:{width}}  {command.summary}" for command in COMMANDS)
+        print(HELP.format(commands="\n".join(rows)), end="")
+        return Exit.FINISHED
+    if first == "--version":
+        print(f"unitgain {__version__}")
+        return Exit.FINISHED
+    for command in COMMANDS:
+        if command.name == first:
+            return command.run(arguments[1:])
+    raise ConfigError(_unknown(arguments))
+
+
+def _unknown(arguments: list[str]) -> str:
+    import difflib
+
+    first, names = arguments[0], [command.name for command in COMMANDS]
+    if "=" in first:
+        return f"{first}: must come behind a command; did you mean unitgain train {first}?"
+    close = difflib.get_close_matches(first, names, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{first}: no such command; {hint}commands: {', '.join(names)}"

@@ -1,0 +1,118 @@
+"""``unitgain evaluate RUN`` and ``unitgain resume RUN``: commands on a run directory."""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unitgain.cli._command import Command, Exit
+from unitgain.errors import ConfigError
+
+SAME_BITS = 0.0
+ROUNDING = 1e-5
+"""Relative difference up to which two numbers are the same on another machine, in float32."""
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Recompute the test metrics of a run from its best checkpoint, and compare."""
+    directory = _run_directory(
+        "evaluate", argv, "recompute the test metrics of a run from its best checkpoint"
+    )
+    from rich.console import Console
+
+    from unitgain.cli._show import metrics_table
+    from unitgain.runs import RunDirectory
+    from unitgain.train import evaluate as evaluate_run
+
+    metrics = evaluate_run(directory)
+    Console(highlight=False).print(metrics_table(metrics))
+    summary = RunDirectory(directory).read_summary() or {}
+    recorded = summary.get("metrics", {})
+    line, status = _comparison(metrics, recorded)
+    print(line)
+    return status
+
+
+def resume(argv: Sequence[str]) -> int:
+    """Go on with an interrupted run from its last checkpoint."""
+    directory = _run_directory(
+        "resume", argv, "go on with an interrupted run from its last checkpoint"
+    )
+    from unitgain.runs import RunDirectory
+    from unitgain.spec import parse
+
+    run = RunDirectory(directory)
+    spec = parse(run.read_config())
+    if run.status == "finished":
+        print(f"{directory} is finished: nothing to resume")
+        return Exit.FINISHED
+    if run.status == "diverged":
+        raise ConfigError(
+            f"{directory}: must be an interrupted run, but its loss diverged, as it would again; "
+            "train with a lower optimizer.lr"
+        )
+    from unitgain.cli._job import draw, exit_of
+    from unitgain.cli._show import show_run
+    from unitgain.train import fit
+
+    [result] = fit([spec], [directory], resume=True)
+    show_run(result, draw(spec, directory))
+    return exit_of(result)
+
+
+EVALUATE = Command(
+    "evaluate", "recompute the test metrics of a run directory", evaluate, takes_run=True
+)
+RESUME = Command("resume", "go on with an interrupted run directory", resume, takes_run=True)
+
+
+def _run_directory(command: str, argv: Sequence[str], summary: str) -> Path:
+    """The run directory that is the command's one argument.
+
+    Raises:
+        ConfigError: it isn't one.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"unitgain {command}", description=f"{summary[0].upper()}{summary[1:]}."
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, as train made it")
+    directory: Path = parser.parse_args(argv).run
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: must be a run directory, but there is no such folder")
+    if not (directory / "config.yaml").is_file():
+        inside = sorted(path.parent.name for path in directory.glob("*/config.yaml"))
+        hint = f"; did you mean {directory / inside[0]}?" if inside else ""
+        raise ConfigError(f"{directory}: must be a run directory, but has no config.yaml{hint}")
+    return directory
+
+
+def _comparison(computed: Mapping[str, float], recorded: Mapping[str, float]) -> tuple[str, Exit]:
+    """Whether metrics are those of summary.json: a line, and the exit status."""
+    shared = [key for key in computed if key in recorded]
+    if not shared:
+        return "summary.json has no such metrics to compare with", Exit.FINISHED
+    name, difference = max(
+        ((key, _difference(computed[key], recorded[key])) for key in shared),
+        key=lambda pair: pair[1],
+    )
+    if difference == SAME_BITS:
+        return "equal to summary.json, to the last bit", Exit.FINISHED
+    if difference <= ROUNDING:
+        return (
+            f"equal to summary.json up to rounding ({name}: {difference:.0e} of the value); "
+            "another machine or number of threads does that",
+            Exit.FINISHED,
+        )
+    return (
+        f"differs from summary.json: {name} is {computed[name]!r}, recorded {recorded[name]!r}",
+        Exit.UNEXPECTED,
+    )
+
+
+def _difference(computed: float, recorded: float) -> float:
+    """Difference relative to the greater one; infinite where one alone isn't finite."""
+    if computed == recorded or (math.isnan(computed) and math.isnan(recorded)):
+        return 0.0
+    scale = max(abs(computed), abs(recorded))
+    relative = abs(computed - recorded) / scale
+    return relative if math.isfinite(relative) else math.inf

@@ -1,0 +1,161 @@
+"""``unitgain train``: composes the configuration, checks it, and runs one job or many."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unitgain.cli._command import Command, Exit
+from unitgain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
+
+    from unitgain.cli._job import Task
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what ``unitgain train`` is asked for; flags and overrides are Hydra's."""
+    arguments = _arguments(argv)
+    if arguments.shell_completion:
+        from unitgain.cli._completion import complete
+
+        return complete(arguments)
+    from unitgain.cli._conf import hydra_session
+
+    with hydra_session(arguments) as hydra:
+        return _serve(hydra, arguments)
+
+
+COMMAND = Command("train", "train a network, or many with -m", run)
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's own flags; overrides may stand between them.
+
+    Raises:
+        ConfigError: a flag that Hydra doesn't know, or two that exclude one another.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.prog, parser.exit_on_error = "unitgain train", False
+    try:
+        arguments, rest = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name or 'unitgain train'}: {error.message}") from error
+    flags = [text for text in rest if text.startswith("-")]
+    if flags:
+        known = [name for action in parser._actions for name in action.option_strings]
+        raise ConfigError(*(_unknown_flag(flag, known) for flag in flags))
+    arguments.overrides += rest
+    chosen = [name for name in ("run", "multirun", "cfg", "info") if getattr(arguments, name)]
+    if len(chosen) > 1:
+        raise ConfigError(f"--{' and --'.join(chosen)}: only one of them can be given")
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise ConfigError("--resolve: needs --cfg or --help beside it")
+    if arguments.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun: isn't supported; use unitgain resume RUN")
+    return arguments
+
+
+def _unknown_flag(flag: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(flag, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see unitgain train --help"
+    return f"{flag}: no such option; {hint}"
+
+
+def _serve(hydra: "Hydra", arguments: argparse.Namespace) -> int:
+    from unitgain.cli._conf import CONFIG_NAME, compose
+    from unitgain.cli._explain import explained
+
+    name, overrides = arguments.config_name or CONFIG_NAME, arguments.overrides
+    if arguments.hydra_help or arguments.info:
+        return _hydra_information(hydra, name, arguments)
+    with explained(hydra, name, overrides, multirun=arguments.multirun):
+        config = compose(hydra, name, overrides)
+        if arguments.cfg:
+            hydra.show_cfg(name, overrides, arguments.cfg, arguments.package, arguments.resolve)
+            return Exit.FINISHED
+        if arguments.help:
+            from unitgain.cli._help import show_help
+
+            return show_help(hydra, config, resolve=arguments.resolve)
+    return _run_jobs(hydra, name, config, arguments)
+
+
+def _hydra_information(hydra: "Hydra", name: str, arguments: argparse.Namespace) -> int:
+    if arguments.hydra_help:
+        from hydra._internal.utils import get_args_parser
+
+        hydra.hydra_help(config_name=name, args_parser=get_args_parser(), args=arguments)
+    else:
+        hydra.show_info(arguments.info, config_name=name, overrides=arguments.overrides)
+    return Exit.FINISHED
+
+
+def _run_jobs(
+    hydra: "Hydra", name: str, config: "DictConfig", arguments: argparse.Namespace
+) -> int:
+    from hydra.types import RunMode
+
+    from unitgain.cli._explain import check_one
+    from unitgain.cli._job import Task
+
+    overrides = list(arguments.overrides)
+    if arguments.multirun or config.hydra.mode == RunMode.MULTIRUN:
+        return _run_many(hydra, name, config, overrides)
+    check_one(hydra, name, config, overrides)
+    task = Task()
+    _run_one(hydra, name, config, task)
+    if task.error is not None:
+        raise task.error
+    return task.outcomes[0].exit
+
+
+def _run_one(hydra: "Hydra", name: str, config: "DictConfig", task: "Task") -> None:
+    """What ``Hydra.run`` does, with the configuration that was composed already."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.utils import run_job
+    from hydra.types import HydraContext, RunMode
+
+    config.hydra.mode = RunMode.RUN
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=name)
+    job = run_job(
+        hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.run.dir",
+        job_subdir_key=None,
+    )
+    callbacks.on_run_end(config=config, config_name=name, job_return=job)
+
+
+def _run_many(hydra: "Hydra", name: str, config: "DictConfig", overrides: list[str]) -> int:
+    from hydra.errors import HydraException
+
+    from unitgain.cli._explain import explained, one_line
+    from unitgain.cli._job import Task, worst
+    from unitgain.cli._show import show_sweep
+    from unitgain.cli._sweep import Checker, check_jobs, job_overrides
+
+    with explained(hydra, name, overrides, multirun=True):
+        jobs = job_overrides(hydra, config)
+        if jobs is not None:
+            check_jobs(Checker(hydra, name, config.hydra.overrides.hydra), jobs, config)
+    here = config.hydra.runtime.choices["hydra/launcher"] == "basic"
+    task = Task(collect=here, total=None if jobs is None else len(jobs))
+    interrupted = False
+    try:
+        hydra.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"])
+    except HydraException as error:
+        raise ConfigError(one_line(error)) from error
+    except KeyboardInterrupt:
+        interrupted = True
+    if task.outcomes:
+        show_sweep(task.outcomes, task.sweep_dir or Path(config.hydra.sweep.dir), task.total)
+    return Exit.INTERRUPTED if interrupted else worst(task.outcomes)

@@ -1,0 +1,29 @@
+"""Tables from sources, their validation, splits, and what training consumes.
+
+A source is a callable that returns a `Table` (shipped ones: `unitgain.data.sources`); a split is
+a callable from a table to a `Split` (shipped ones: `unitgain.data.splits`).
+"""
+
+from unitgain.data._checks import DataWarning, check_split, check_table
+from unitgain.data._encoder import Encoder, fit_encoder
+from unitgain.data._prepare import Prepared, load, make_split, open_data, prepare
+from unitgain.data._split import Split
+from unitgain.data._table import CategoricalColumn, Table, Task, table_from_arrays
+
+__all__ = [
+    "CategoricalColumn",
+    "DataWarning",
+    "Encoder",
+    "Prepared",
+    "Split",
+    "Table",
+    "Task",
+    "check_split",
+    "check_table",
+    "fit_encoder",
+    "load",
+    "make_split",
+    "open_data",
+    "prepare",
+    "table_from_arrays",
+]

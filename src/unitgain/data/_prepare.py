@@ -1,0 +1,173 @@
+"""From a configuration to what training consumes."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from unitgain.data._checks import check_split, check_table
+from unitgain.data._encoder import Encoder, fit_encoder
+from unitgain.data._split import Split
+from unitgain.data._table import Floats, Ints, Table, Task
+from unitgain.errors import DataError
+from unitgain.spec import instantiate
+from unitgain.spec._data import DataNode, SplitNode
+
+# Which rows ``max_rows`` keeps is no parameter: a smaller table, the same for every run.
+_SUBSAMPLE_SEED = 0x524F5753
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table, split, encoded and scaled; everything learned from the training rows alone.
+
+    Args:
+        x: (N, D) float64 features.
+        y: (N,) int64 class codes, or (N, T) float64 targets, scaled: ``(y - y_mean) / y_scale``.
+        y_mean: (T,) float64, 0 for classification.
+        y_scale: (T,) float64, 1 for classification.
+        weight: (N,) float64 sample weights with mean one over the training rows.
+        split: The rows of the three parts.
+        task: ``classification`` or ``regression``.
+        n_classes: C, 0 for regression.
+        feature_names: D names, after encoding.
+        class_names: C names.
+        target_names: T names.
+        fingerprint: The sha256 of the raw table.
+        encoder: What makes features of further raw rows.
+    """
+
+    x: Floats
+    y: Ints | Floats
+    y_mean: Floats
+    y_scale: Floats
+    weight: Floats
+    split: Split
+    task: Task
+    n_classes: int
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    fingerprint: str
+    encoder: Encoder
+
+    @property
+    def n_features(self) -> int:
+        """D, what the network's first layer takes."""
+        return len(self.feature_names)
+
+    @property
+    def n_outputs(self) -> int:
+        """What the network's last layer gives: C logits or T targets."""
+        return self.n_classes if self.task == "classification" else len(self.target_names)
+
+
+def load(node: DataNode) -> Table:
+    """The checked table of a data node, subsampled to ``max_rows``.
+
+    Raises:
+        DataError: Every fault of the table, see `check_table`.
+    """
+    table = instantiate(node, _key_="data")
+    if not isinstance(table, Table):
+        raise DataError(
+            f"data: a source must return a unitgain.data.Table, but {node.target} returned "
+            f"{type(table).__name__}; build one with unitgain.data.table_from_arrays"
+        )
+    if table.task != node.task:
+        raise DataError(
+            f"{table.name}: data.task must be the table's own task, but it is {node.task} and "
+            f"{node.target} gives {table.task}; set data.task={table.task}"
+        )
+    check_table(table, impute=node.impute)
+    if node.max_rows is None or node.max_rows >= table.n_rows:
+        return table
+    rng = np.random.default_rng(_SUBSAMPLE_SEED)
+    return table.take(np.sort(rng.permutation(table.n_rows)[: node.max_rows]))
+
+
+def prepare(table: Table, split: Split, *, node: DataNode) -> Prepared:
+    """Encode, impute and scale, fitted on the training rows of ``split``.
+
+    Regression targets are scaled to mean 0 and standard deviation 1, unless ``node.scale`` is
+    ``none``, which leaves features and targets as they are.
+
+    Args:
+        table: A checked table.
+        split: Its parts.
+        node: ``scale`` and ``impute`` are read from it.
+
+    Raises:
+        DataError: What can't be fitted on the training rows, see `fit_encoder`.
+    """
+    encoder = fit_encoder(table, split.train, scale=node.scale, impute=node.impute)
+    y_mean, y_scale = _target_scaling(table, split.train, scaled=node.scale != "none")
+    y = table.y if table.task == "classification" else (table.y - y_mean) / y_scale
+    return Prepared(
+        x=encoder.encode(table),
+        y=y,
+        y_mean=y_mean,
+        y_scale=y_scale,
+        weight=_normalised_weight(table, split.train),
+        split=split,
+        task=table.task,
+        n_classes=len(table.class_names),
+        feature_names=encoder.feature_names,
+        class_names=table.class_names,
+        target_names=table.target_names,
+        fingerprint=table.fingerprint(),
+        encoder=encoder,
+    )
+
+
+def open_data(data_node: DataNode, split_node: SplitNode) -> Prepared:
+    """Load, check, split, check and prepare; nothing is cached.
+
+    Raises:
+        DataError: Every fault found at the first of these steps that has one.
+    """
+    table = load(data_node)
+    split = make_split(split_node, table)
+    check_split(table, split, batch_size=data_node.batch_size)
+    return prepare(table, split, node=data_node)
+
+
+def make_split(node: SplitNode, table: Table) -> Split:
+    """The split of a table that a split node names."""
+    split = instantiate(node, _key_="split")(table)
+    if not isinstance(split, Split):
+        raise DataError(
+            f"split: a split must return a unitgain.data.Split, but {node.target} returned "
+            f"{type(split).__name__}"
+        )
+    return split
+
+
+def _target_scaling(table: Table, train: Ints, *, scaled: bool) -> tuple[Floats, Floats]:
+    n_targets = len(table.target_names)
+    if table.task == "classification":
+        return np.zeros(n_targets), np.ones(n_targets)
+    y_NT = table.y[train]
+    fixed = y_NT.max(axis=0) == y_NT.min(axis=0)
+    if fixed.any():
+        names = ", ".join(f"'{table.target_names[t]}'" for t in np.flatnonzero(fixed))
+        raise DataError(
+            f"{table.name}: targets must vary, but {names} has one value in all {len(train)} "
+            f"training rows; check the target column and the split"
+        )
+    if not scaled:
+        return np.zeros(n_targets), np.ones(n_targets)
+    return y_NT.mean(axis=0), y_NT.std(axis=0)
+
+
+def _normalised_weight(table: Table, train: Ints) -> Floats:
+    if table.weight is None:
+        return np.ones(table.n_rows)
+    mean = table.weight[train].mean()
+    if mean <= 0:
+        raise DataError(
+            f"{table.name}: some training row must have a weight above 0, but all {len(train)} "
+            f"are 0; mend the weight column or change the split"
+        )
+    return np.asarray(table.weight / mean, dtype=np.float64)

@@ -1,0 +1,200 @@
+"""Normalization layers, members first.
+
+Shapes: K members, B examples, D features.
+"""
+
+import abc
+from collections.abc import Mapping
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Norm(abc.ABC):
+    """A normalization of activations x (K, B, D), member by member.
+
+    A norm of one's own names its affine parameters and its buffers, says what they start from, and computes. It keeps
+    no tensor itself: the MLP does, in one block for all layers and members.
+    """
+
+    @abc.abstractmethod
+    def parameters(self) -> dict[str, float]:
+        """Names of affine vectors (D,) and the value that each starts from."""
+
+    @abc.abstractmethod
+    def buffers(self) -> dict[str, float]:
+        """Names of running statistics (D,) and the value that each starts from."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        x_KBD: Tensor,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        *,
+        training: bool,
+        rows: int | None,
+    ) -> Tensor:
+        """Normalize.
+
+        Args:
+            x_KBD: activations (K, B, D).
+            parameters: by name, (K, 1, D).
+            buffers: by name, (K, D), updated in place when training.
+            training: whether statistics come from the batch.
+            rows: how many rows of B are examples; the rest is padding and must not count. None: all.
+        """
+
+    @abc.abstractmethod
+    def single(self, width: int) -> nn.Module:
+        """The same norm for one member, as a torch.nn module whose state_dict has the names above."""
+
+    @property
+    @abc.abstractmethod
+    def centres(self) -> bool:
+        """Whether it removes each unit's mean over the batch, so that a bias in front of it does nothing."""
+
+
+def _affine(x_KBD: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    if "weight" not in parameters:
+        return x_KBD
+    if "bias" not in parameters:
+        return x_KBD * parameters["weight"]
+    return torch.addcmul(parameters["bias"], x_KBD, parameters["weight"])
+
+
+@final
+class BatchNorm(Norm):
+    r"""Batch normalization with running statistics a member.
+
+    $y = \gamma (x - E_B[x]) / \sqrt{Var_B[x] + \epsilon} + \beta$, over the examples of one member.
+
+    Args:
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics.
+        affine: whether gamma and beta are trained.
+
+    Reference:
+        Ioffe and Szegedy 2015, arXiv 1502.03167.
+    """
+
+    def __init__(self, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        self.eps, self.momentum, self.affine = eps, momentum, affine
+
+    def parameters(self) -> dict[str, float]:
+        return {"weight": 1.0, "bias": 0.0} if self.affine else {}
+
+    def buffers(self) -> dict[str, float]:
+        return {"running_mean": 0.0, "running_var": 1.0}
+
+    def __call__(
+        self,
+        x_KBD: Tensor,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        *,
+        training: bool,
+        rows: int | None,
+    ) -> Tensor:
+        members, batch, width = x_KBD.shape
+        examples = batch if rows is None or not training else rows
+        # (B, K * D): torch's own kernel sees one long feature axis and is quicker than the formula spelled out.
+        columns = x_KBD[:, :examples].transpose(0, 1).reshape(examples, members * width)
+        affine = {name: value.reshape(-1) for name, value in parameters.items()}
+        y = F.batch_norm(
+            columns,
+            buffers["running_mean"].view(-1),
+            buffers["running_var"].view(-1),
+            affine.get("weight"),
+            affine.get("bias"),
+            training,
+            self.momentum,
+            self.eps,
+        )
+        y_KBD = y.view(examples, members, width).transpose(0, 1)
+        if examples < batch:
+            return F.pad(y_KBD, (0, 0, 0, batch - examples))
+        return y_KBD.contiguous()
+
+    def single(self, width: int) -> nn.Module:
+        return nn.BatchNorm1d(width, self.eps, self.momentum, self.affine)
+
+    @property
+    def centres(self) -> bool:
+        return True
+
+
+@final
+class LayerNorm(Norm):
+    r"""Layer normalization over the features of one example.
+
+    $y = \gamma (x - E_D[x]) / \sqrt{Var_D[x] + \epsilon} + \beta$
+
+    Reference:
+        Ba et al. 2016, arXiv 1607.06450.
+    """
+
+    def __init__(self, eps: float = 1e-5, affine: bool = True) -> None:
+        self.eps, self.affine = eps, affine
+
+    def parameters(self) -> dict[str, float]:
+        return {"weight": 1.0, "bias": 0.0} if self.affine else {}
+
+    def buffers(self) -> dict[str, float]:
+        return {}
+
+    def __call__(
+        self,
+        x_KBD: Tensor,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        *,
+        training: bool,
+        rows: int | None,
+    ) -> Tensor:
+        return _affine(F.layer_norm(x_KBD, x_KBD.shape[-1:], eps=self.eps), parameters)
+
+    def single(self, width: int) -> nn.Module:
+        return nn.LayerNorm(width, self.eps, self.affine)
+
+    @property
+    def centres(self) -> bool:
+        return False
+
+
+@final
+class RMSNorm(Norm):
+    r"""Root-mean-square normalization, $y = \gamma x / \sqrt{E_D[x^2] + \epsilon}$, over the features of one example.
+
+    Reference:
+        Zhang and Sennrich 2019, arXiv 1910.07467.
+    """
+
+    def __init__(self, eps: float = 1e-5, affine: bool = True) -> None:
+        self.eps, self.affine = eps, affine
+
+    def parameters(self) -> dict[str, float]:
+        return {"weight": 1.0} if self.affine else {}
+
+    def buffers(self) -> dict[str, float]:
+        return {}
+
+    def __call__(
+        self,
+        x_KBD: Tensor,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        *,
+        training: bool,
+        rows: int | None,
+    ) -> Tensor:
+        return _affine(F.rms_norm(x_KBD, x_KBD.shape[-1:], eps=self.eps), parameters)
+
+    def single(self, width: int) -> nn.Module:
+        return nn.RMSNorm(width, self.eps, self.affine)
+
+    @property
+    def centres(self) -> bool:
+        return False

@@ -1,0 +1,1 @@
+"""Packs: hundreds of members trained as one."""

@@ -1,0 +1,190 @@
+"""From the specifications of runs of one shape to a pack in training."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from unitgain.data import Prepared
+from unitgain.nn.activations import as_activation, saturation_bounds
+from unitgain.nn.dropout import DropoutKind
+from unitgain.nn.init import Initializer, as_bias_initializer, as_initializer, with_bias
+from unitgain.nn.initialize import MemberInit, initialize, initialize_from_data
+from unitgain.nn.layout import row_quantum
+from unitgain.nn.losses import Loss, as_loss
+from unitgain.nn.mlp import MLP, Shape
+from unitgain.nn.norm import Norm
+from unitgain.errors import ConfigError
+from unitgain.pack.batches import PackData
+from unitgain.pack.engine import Pack, ProbePlan
+from unitgain.pack.optim import Optimizer
+from unitgain.pack.schedule import Schedule
+from unitgain.probe.quantities import QUANTITIES, Quantity
+from unitgain.spec import RunSpec, instantiate, locate
+from unitgain.spec._base import Component, Custom
+
+DTYPES = {"32": torch.float32, "bf16-mixed": torch.float32, "64": torch.float64}
+
+
+def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], loss: Loss) -> MLP:
+    """The network of some runs, filled by their initializers (data-driven ones come later, see `build_pack`)."""
+    spec, table = specs[0], tables[0]
+    size = table.n_classes if table.task == "classification" else table.n_outputs
+    shape = Shape(
+        inputs=table.n_features,
+        outputs=loss.n_outputs(size),
+        widths=spec.model.widths,
+        bias=spec.model.bias,
+        residual=spec.model.residual,
+        norm_first=spec.model.norm_position == "before_activation",
+    )
+    mlp = MLP(
+        shape,
+        activation=instantiate(spec.activation, _key_="activation"),
+        norm=_norm(spec.norm),
+        dropouts=_dropouts(specs),
+        seeds=[s.seed for s in specs],
+        dtype=DTYPES[spec.trainer.precision],
+    )
+    initialize(mlp, [_member_init(s) for s in specs])
+    return mlp
+
+
+def build_loss(specs: Sequence[RunSpec]) -> Loss:
+    """The loss of some runs, with a row of hyperparameters a member."""
+    node = specs[0].resolved_loss
+    if isinstance(node, Custom):
+        return as_loss(instantiate(node, _key_="loss"))
+    kind = locate(node.target)
+    stacked = kind.stack(
+        [s.resolved_loss.arguments() for s in specs], DTYPES[specs[0].trainer.precision]
+    )
+    return as_loss(stacked)
+
+
+def build_pack(
+    specs: Sequence[RunSpec],
+    tables: Sequence[Prepared],
+    mlp: MLP,
+    loss: Loss,
+    device: torch.device,
+    *,
+    fresh: bool = True,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Pack:
+    """Everything that trains, on the device that the network is on.
+
+    Args:
+        specs: of runs whose shape agrees.
+        tables: one a run; runs that share a table give the same object.
+        mlp: from `build_mlp`.
+        loss: from `build_loss`.
+        device: of the network.
+        fresh: whether initializers that are driven by data still have to run.
+        autocast: the context of the forward pass.
+    """
+    spec = specs[0]
+    data = PackData(
+        tables,
+        [s.seed for s in specs],
+        batch_size=spec.data.batch_size,
+        drop_last=spec.data.drop_last,
+        quantum=row_quantum(mlp.shape.all_widths),
+        train_batches=_train_batches(spec),
+        repeat=bool(spec.debug and spec.debug.overfit),
+        device=device,
+        dtype=mlp.theta.dtype,
+    )
+    if fresh:
+        x, _ = data.gather(data.epoch(0)[0].index)
+        initialize_from_data(mlp, [_member_init(s) for s in specs], x)
+    schedules: list[Schedule] = [instantiate(s.scheduler, _key_="scheduler") for s in specs]
+    return Pack(
+        mlp,
+        data,
+        loss,
+        _optimizer(specs, mlp, schedules),
+        schedules,
+        epochs=epochs(spec),
+        l2=[s.l2_penalty for s in specs],
+        clip_norm=[s.trainer.gradient_clip_norm or float("inf") for s in specs],
+        probe=_probe(spec, mlp),
+        autocast=autocast,
+    )
+
+
+def epochs(spec: RunSpec) -> int:
+    """How many epochs a run has: one where it is only tried out."""
+    return 1 if spec.debug and spec.debug.fast_dev_run else spec.trainer.max_epochs
+
+
+def _train_batches(spec: RunSpec) -> int | None:
+    if spec.debug is None:
+        return None
+    return spec.debug.fast_dev_run or spec.debug.overfit or None
+
+
+def _norm(node: Component) -> Norm | None:
+    norm = instantiate(node, _key_="norm")
+    if isinstance(norm, nn.Identity):
+        return None
+    if not isinstance(norm, Norm):
+        raise ConfigError(
+            f"norm: must be a unitgain.nn.Norm or torch.nn.Identity, got {node.target}; "
+            "derive it from unitgain.nn.Norm"
+        )
+    return norm
+
+
+def _dropouts(specs: Sequence[RunSpec]) -> list[DropoutKind] | None:
+    dropouts = [instantiate(s.dropout, _key_="dropout") for s in specs]
+    if all(isinstance(d, nn.Identity) for d in dropouts):
+        return None
+    for spec, dropout in zip(specs, dropouts, strict=True):
+        if not isinstance(dropout, DropoutKind):
+            raise ConfigError(
+                f"dropout: must be a unitgain.nn.DropoutKind, the same for the whole pack, got {spec.dropout.target}"
+            )
+    return dropouts
+
+
+def _member_init(spec: RunSpec) -> MemberInit:
+    bias = as_bias_initializer(
+        None if spec.bias_init is None else instantiate(spec.bias_init, _key_="bias_init")
+    )
+
+    def made(node: Component | None, key: str) -> Initializer | None:
+        return (
+            None if node is None else with_bias(as_initializer(instantiate(node, _key_=key)), bias)
+        )
+
+    hidden = made(spec.init, "init")
+    if hidden is None:
+        raise ConfigError("init: must name an initializer, got null")
+    return MemberInit(
+        hidden, made(spec.first_init, "first_init"), made(spec.output_init, "output_init")
+    )
+
+
+def _optimizer(specs: Sequence[RunSpec], mlp: MLP, schedules: Sequence[Schedule]) -> Optimizer:
+    kind = locate(specs[0].optimizer.target)
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+        raise ConfigError(
+            f"optimizer: must be a unitgain.pack.optim.Optimizer, got {specs[0].optimizer.target}; "
+            "use optimizer=sgd, adam, adamw or rmsprop"
+        )
+    moves = any(s.momentum(_ONE_STEP, 1) is not None for s in schedules)
+    return kind(mlp.theta, [s.optimizer.arguments() for s in specs], moves_momentum=moves)
+
+
+_ONE_STEP = torch.zeros(1, dtype=torch.float64).numpy()
+
+
+def _probe(spec: RunSpec, mlp: MLP) -> ProbePlan:
+    quantities: dict[str, Quantity] = {name: QUANTITIES[name] for name in spec.probe.quantities}
+    for name, node in spec.probe.extra.items():
+        quantities[name] = instantiate(node, _key_=f"probe.extra.{name}", _partial_=True)
+    bounds = saturation_bounds(as_activation(mlp.activation))
+    saturates = bounds.lower is not None or bounds.upper is not None
+    return ProbePlan(spec.probe.every or 0, quantities, bounds.saturated if saturates else None)

@@ -1,0 +1,300 @@
+"""Training K members as one batched model: the steps, their state, their evaluation. No Lightning here.
+
+Shapes: K members, B examples, D features, T outputs, L layers, S steps, P parameters of a member, Q quantities.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unitgain.nn.losses import Loss
+from unitgain.nn.mlp import MLP, Trace
+from unitgain.pack.batches import Batch, PackData, Part
+from unitgain.pack.optim import Optimizer
+from unitgain.pack.schedule import Array, Schedule
+from unitgain.probe.quantities import LayerTensors, Quantity, measure
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """When to measure and what.
+
+    Args:
+        every: steps between two measurements; 0 for never.
+        quantities: by name.
+        saturated: tells which activations are saturated.
+    """
+
+    every: int
+    quantities: Mapping[str, Quantity]
+    saturated: Callable[[Tensor], Tensor] | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether this step is measured."""
+        return self.every > 0 and step % self.every == 0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What some steps left, all on the device.
+
+    Args:
+        loss_SK: each member's mean loss, without the penalty.
+        probe_step: the steps that were measured.
+        probe_QKL: what was measured at each.
+    """
+
+    loss_SK: Tensor
+    probe_step: list[int]
+    probe_QKL: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Where a member's numbers first stopped being finite.
+
+    Args:
+        step: the optimizer step.
+        layer: 1 for the first hidden layer, L for the output layer.
+        where: "pre-activation", "loss" or "gradient".
+    """
+
+    step: int
+    layer: int
+    where: Literal["pre-activation", "loss", "gradient"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a pack makes of a part of its data.
+
+    Args:
+        output_KNT: of the network.
+        target: (K, N) classes or (K, N, T) scaled targets.
+        loss_K: each member's mean loss, weighted as in training, without the penalty.
+    """
+
+    output_KNT: Tensor
+    target: Tensor
+    loss_K: Tensor
+
+
+@final
+class Pack:
+    r"""K members in training.
+
+    The objective of a member is $J = E_b[w_b \ell_b] + (\lambda / 2) \sum_l \|W_l\|_F^2$; members are summed, so that
+    no member's gradient depends on another.
+
+    Args:
+        mlp: already initialized, on its device.
+        data: on the same device.
+        loss: per-example losses (K, B).
+        optimizer: over ``mlp.theta``.
+        schedules: one a member.
+        epochs: of the whole run; schedules stretch over them.
+        l2: the penalty's lambda of each member.
+        clip_norm: the largest gradient norm of each member, infinity for none.
+        probe: when to measure and what.
+        autocast: the context of the forward pass.
+    """
+
+    def __init__(
+        self,
+        mlp: MLP,
+        data: PackData,
+        loss: Loss,
+        optimizer: Optimizer,
+        schedules: Sequence[Schedule],
+        *,
+        epochs: int,
+        l2: Sequence[float],
+        clip_norm: Sequence[float],
+        probe: ProbePlan,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self.mlp, self.data, self.loss, self.optimizer = mlp, data, loss, optimizer
+        self.schedules, self.epochs, self.probe, self.autocast = schedules, epochs, probe, autocast
+        theta = mlp.theta
+        self.clip_K1 = (
+            torch.tensor(clip_norm).to(theta).unsqueeze(1) if np.isfinite(clip_norm).any() else None
+        )
+        self.l2_K = torch.tensor(l2).to(theta) if any(l2) else None
+        self._lr_K = optimizer.lr
+        self.weight_mask_P = mlp.layout.mask("weight").to(theta)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self.data.steps_per_epoch
+
+    def train_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> Steps | None:
+        """All steps of an epoch; None as soon as ``stop`` says so, with the epoch unfinished."""
+        first = epoch * self.steps_per_epoch
+        self._prepare(first)
+        keys = self.mlp.mask_keys(first, self.steps_per_epoch)
+        steps = Steps(torch.empty(0), [], [])
+        losses: list[Tensor] = []
+        self.mlp.train()
+        for i, batch in enumerate(self.data.epoch(epoch)):
+            if stop():
+                return None
+            losses.append(self._step(first + i, batch, None if keys is None else keys[i], steps))
+        return Steps(torch.stack(losses), steps.probe_step, steps.probe_QKL)
+
+    def last_lr(self) -> Array:
+        """The learning rate of each member at the last prepared step, (K,)."""
+        return self._lr_K
+
+    def objective(self, loss_K: Tensor) -> Tensor:
+        """Each member's J (K,) from its mean loss."""
+        if self.l2_K is None:
+            return loss_K
+        return loss_K + self.l2_K * (0.5 * self.penalty())
+
+    def penalty(self) -> Tensor:
+        """The sum of squared Frobenius norms of each member's weights, (K,)."""
+        return (self.mlp.theta * self.weight_mask_P).square().sum(1)
+
+    def predict(self, part: Part, limit: int = 4096) -> Prediction:
+        """Outputs and losses of a part, at most ``limit`` rows a member at a time."""
+        self.mlp.eval()
+        outputs: list[Tensor] = []
+        targets: list[Tensor] = []
+        losses: list[Tensor] = []
+        weights: list[Tensor] = []
+        with torch.no_grad():
+            for batch in self.data.part_batches(part, limit):
+                x, y = self.data.gather(batch.index)
+                with self.autocast():
+                    output = self.mlp(x, rows=batch.rows)
+                output = output.to(self.mlp.theta.dtype)
+                rows = batch.rows or y.shape[1]
+                losses.append((self.loss(output, y) * batch.weight).sum(1) * rows)
+                weights.append(batch.weight.sum(1) * rows)
+                outputs.append(output[:, :rows])
+                targets.append(y[:, :rows])
+        loss_K = torch.stack(losses).sum(0) / torch.stack(weights).sum(0)
+        return Prediction(torch.cat(outputs, 1), torch.cat(targets, 1), loss_K)
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all that training changes, members first."""
+        return {name: tensor.clone() for name, tensor in self._tensors().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of ``state``."""
+        for name, tensor in self._tensors().items():
+            tensor.copy_(state[name])
+
+    def blame(self, epoch: int, step: int, k: int) -> Blame:
+        """Find where member ``k`` went first, by running its epoch again up to ``step``.
+
+        The state must be that of the epoch's start; it is left at ``step``.
+        """
+        first = epoch * self.steps_per_epoch
+        self._prepare(first)
+        keys = self.mlp.mask_keys(first, self.steps_per_epoch)
+        self.mlp.train()
+        unused = Steps(torch.empty(0), [], [])
+        for i, batch in enumerate(self.data.epoch(epoch)[: step - first + 1]):
+            key = None if keys is None else keys[i]
+            if first + i < step:
+                self._step(first + i, batch, key, unused)
+                continue
+            return self._blame_step(step, batch, key, k)
+        raise ValueError(f"step {step} is not in epoch {epoch}")
+
+    def _blame_step(self, step: int, batch: Batch, keys_LK: Tensor | None, k: int) -> Blame:
+        trace = Trace()
+        loss_K, _ = self._forward(batch, keys_LK, trace)
+        for layer, z in enumerate(trace.preactivations, start=1):
+            if not z[k].isfinite().all():
+                return Blame(step, layer, "pre-activation")
+        layers = len(trace.preactivations)
+        if not loss_K[k].isfinite():
+            return Blame(step, layers, "loss")
+        gradients = torch.autograd.grad(loss_K.sum(), trace.preactivations)
+        for layer in range(layers, 0, -1):
+            if not gradients[layer - 1][k].isfinite().all():
+                return Blame(step, layer, "gradient")
+        return Blame(step, layers, "loss")
+
+    def _forward(
+        self, batch: Batch, keys_LK: Tensor | None, trace: Trace | None
+    ) -> tuple[Tensor, Tensor]:
+        x, y = self.data.gather(batch.index)
+        with self.autocast():
+            output = self.mlp(x, keys_LK=keys_LK, rows=batch.rows, trace=trace)
+        loss_KB = self.loss(output.to(self.mlp.theta.dtype), y)
+        return (loss_KB * batch.weight).sum(1), output
+
+    def _step(self, step: int, batch: Batch, keys_LK: Tensor | None, steps: Steps) -> Tensor:
+        theta = self.mlp.theta
+        due = self.probe.due(step)
+        trace = Trace() if due else None
+        loss_K, _ = self._forward(batch, keys_LK, trace)
+        wanted = [theta] if trace is None else [theta, *trace.preactivations]
+        gradient, *z_gradients = torch.autograd.grad(self.objective(loss_K).sum(), wanted)
+        before = theta.detach().clone() if due else None
+        self.optimizer.step(self._clipped(gradient), step)
+        if trace is not None and before is not None:
+            steps.probe_step.append(step)
+            steps.probe_QKL.append(self._measure(trace, z_gradients, gradient, before, batch))
+        return loss_K.detach()
+
+    def _measure(
+        self,
+        trace: Trace,
+        z_gradients: list[Tensor],
+        gradient: Tensor,
+        before: Tensor,
+        batch: Batch,
+    ) -> Tensor:
+        mlp, rows = self.mlp, batch.rows
+        views, gradient_views = mlp.layout.views(before), mlp.layout.views(gradient)
+        update_views = mlp.layout.views(mlp.theta.detach() - before)
+        weights = [layer.weight for layer in mlp.layers]
+        tensors = LayerTensors(
+            preactivation_gradients=[g[:, :rows] for g in z_gradients],
+            activations=[*(h.detach()[:, :rows] for h in trace.activations), None],
+            weights=[views[i] for i in weights],
+            weight_gradients=[gradient_views[i] for i in weights],
+            bias_gradients=[None if b.bias is None else gradient_views[b.bias] for b in mlp.layers],
+            weight_updates=[update_views[i] for i in weights],
+            saturated=self.probe.saturated,
+        )
+        return measure(tensors, self.probe.quantities)
+
+    def _clipped(self, gradient_KP: Tensor) -> Tensor:
+        """Each member's gradient, scaled down to its own largest norm (torch's clip_grad_norm_)."""
+        if self.clip_K1 is None:
+            return gradient_KP
+        norm_K1 = torch.linalg.vector_norm(gradient_KP, dim=1, keepdim=True)
+        return gradient_KP * (self.clip_K1 / (norm_K1 + 1e-6)).clamp(max=1.0)
+
+    def _prepare(self, first: int) -> None:
+        steps = self.steps_per_epoch
+        step_S = np.arange(first, first + steps, dtype=np.float64)
+        total = self.epochs * steps
+        factors = np.stack([s.factor(step_S, total, steps) for s in self.schedules], 1)
+        lr_SK = self.optimizer.lr * factors
+        self._lr_K = lr_SK[-1]
+        self.optimizer.prepare(first, lr_SK, self._momentum(step_S, total))
+
+    def _momentum(self, step_S: Array, total: int) -> Array | None:
+        moved = [s.momentum(step_S, total) for s in self.schedules]
+        if all(m is None for m in moved):
+            return None
+        own = self.optimizer.own_momentum
+        return np.stack(
+            [np.full_like(step_S, own[k]) if m is None else m for k, m in enumerate(moved)], 1
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        optimizer = {f"optimizer.{name}": t for name, t in self.optimizer.state.items()}
+        return self.mlp.block_state() | optimizer

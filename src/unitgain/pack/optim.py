@@ -1,0 +1,289 @@
+"""Optimizers over the flat block of a pack, with hyperparameters a member.
+
+Each agrees with its namesake in torch.optim; a member's numbers depend on no other member. Coefficients that vary over
+steps are computed in float64 on the host for many steps at once, so that a step is a handful of kernels on (K, P).
+Shapes: K members, P parameters of a member, S steps.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+
+class Optimizer(abc.ABC):
+    """Updates theta (K, P) in place from its gradient.
+
+    ``state`` holds named tensors (K, P) that start at zero: with the count of steps, all that a checkpoint needs.
+
+    Args:
+        theta_KP: the block of parameters.
+        members: one mapping of hyperparameters a member, the keyword arguments of the configuration.
+        moves_momentum: whether some member's schedule moves momentum.
+    """
+
+    def __init__(
+        self,
+        theta_KP: Tensor,
+        members: Sequence[Mapping[str, Any]],
+        *,
+        moves_momentum: bool = False,
+    ) -> None:
+        self.theta = theta_KP
+        self.members = list(members)
+        self.moves_momentum = moves_momentum
+        self.decays = bool(self.per_member("weight_decay").any())
+        self.state: dict[str, Tensor] = {
+            name: torch.zeros_like(theta_KP, requires_grad=False) for name in self.state_names()
+        }
+        self._tables: dict[str, tuple[Tensor, ...]] = {}
+        self._first_step = 0
+
+    @abc.abstractmethod
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the tensors that it keeps."""
+
+    @abc.abstractmethod
+    def coefficients(
+        self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    ) -> dict[str, Array]:
+        """The coefficients (S, K) of some steps, counted from zero.
+
+        ``momentum_SK`` comes from schedules that move momentum (or Adam's beta1) too, else it is None.
+        """
+
+    @abc.abstractmethod
+    def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
+        """One step in place; ``c`` holds this step's coefficients, each (K, 1)."""
+
+    @property
+    def lr(self) -> Array:
+        """The base learning rates (K,)."""
+        return self.per_member("lr")
+
+    @property
+    @abc.abstractmethod
+    def own_momentum(self) -> Array:
+        """The momentum, or Adam's beta1, of each member (K,): what a schedule may move."""
+
+    def per_member(self, name: str) -> Array:
+        """One hyperparameter of all members, (K,) float64."""
+        return np.array([float(m[name]) for m in self.members], dtype=np.float64)
+
+    def keeps_momentum(self) -> bool:
+        """Whether some member has momentum.
+
+        Where none has, its term is left out, as that of weight decay is where no member ``decays``: it would add an
+        exact zero, so a member's bits don't depend on its neighbours' having it.
+        """
+        return self.moves_momentum or bool(self.own_momentum.any())
+
+    def prepare(self, first_step: int, lr_SK: Array, momentum_SK: Array | None = None) -> None:
+        """Compute the coefficients of the steps from ``first_step`` on."""
+        steps_S = np.arange(first_step, first_step + len(lr_SK), dtype=np.float64)[:, None]
+        tables = self.coefficients(steps_S, lr_SK, momentum_SK)
+        self._first_step = first_step
+        self._tables = {
+            name: torch.from_numpy(np.ascontiguousarray(np.broadcast_to(value, lr_SK.shape)))
+            .to(self.theta)
+            .unsqueeze(-1)
+            .unbind(0)
+            for name, value in tables.items()
+        }
+
+    @torch.no_grad()
+    def step(self, gradient_KP: Tensor, step: int) -> None:
+        """Update theta with the coefficients of ``step``, which ``prepare`` must have covered."""
+        i = step - self._first_step
+        self.update(gradient_KP, {name: table[i] for name, table in self._tables.items()})
+
+
+@final
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum (torch.optim.SGD).
+
+    Arguments of a member: lr, momentum, dampening, weight_decay; ``nesterov`` is the pack's.
+
+    Reference:
+        Sutskever et al. 2013, PMLR 28(3):1139.
+    """
+
+    @property
+    def own_momentum(self) -> Array:
+        return self.per_member("momentum")
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("momentum_buffer",) if self.keeps_momentum() else ()
+
+    def coefficients(
+        self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    ) -> dict[str, Array]:
+        momentum = self.per_member("momentum") if momentum_SK is None else momentum_SK
+        # torch starts the buffer with the gradient itself, and has no buffer where momentum is zero.
+        plain = (steps_S == 0) | (momentum == 0.0)
+        return {
+            "lr": lr_SK,
+            "momentum": momentum,
+            "fresh": np.where(plain, 1.0, 1.0 - self.per_member("dampening")),
+            "weight_decay": self.per_member("weight_decay"),
+        }
+
+    def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
+        g = gradient_KP
+        if self.decays:
+            g = g + self.theta * c["weight_decay"]
+        if self.state:
+            buffer = self.state["momentum_buffer"]
+            buffer.mul_(c["momentum"]).add_(g * c["fresh"])
+            g = g + buffer * c["momentum"] if self.members[0]["nesterov"] else buffer
+        self.theta.sub_(g * c["lr"])
+
+
+class _AdamStep:
+    """The moments and the step that Adam and AdamW share."""
+
+    @staticmethod
+    def betas(optimizer: Optimizer) -> Array:
+        return np.array([m["betas"] for m in optimizer.members], dtype=np.float64)
+
+    @staticmethod
+    def coefficients(
+        optimizer: Optimizer, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    ) -> dict[str, Array]:
+        betas = _AdamStep.betas(optimizer)
+        beta1, beta2 = betas[:, 0] if momentum_SK is None else momentum_SK, betas[:, 1]
+        t = steps_S + 1.0
+        return {
+            "beta1": beta1,
+            "fresh1": 1.0 - beta1,
+            "beta2": beta2,
+            "fresh2": 1.0 - beta2,
+            "step_size": lr_SK / (1.0 - beta1**t),
+            "second_scale": 1.0 / np.sqrt(1.0 - beta2**t),
+            "eps": optimizer.per_member("eps"),
+            "weight_decay": optimizer.per_member("weight_decay"),
+            "shrink": 1.0 - lr_SK * optimizer.per_member("weight_decay"),
+        }
+
+    @staticmethod
+    def update(optimizer: Optimizer, g: Tensor, c: Mapping[str, Tensor]) -> None:
+        m, v = optimizer.state["exp_avg"], optimizer.state["exp_avg_sq"]
+        m.mul_(c["beta1"]).add_(g * c["fresh1"])
+        v.mul_(c["beta2"]).add_((g * g).mul_(c["fresh2"]))
+        denominator = v.sqrt().mul_(c["second_scale"]).add_(c["eps"])
+        optimizer.theta.sub_((m * c["step_size"]).div_(denominator))
+
+
+@final
+class Adam(Optimizer):
+    """Adam; weight decay, where given, is added to the gradient (torch.optim.Adam).
+
+    Arguments of a member: lr, betas, eps, weight_decay.
+
+    Reference:
+        Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
+    """
+
+    @property
+    def own_momentum(self) -> Array:
+        return _AdamStep.betas(self)[:, 0]
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def coefficients(
+        self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    ) -> dict[str, Array]:
+        return _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
+
+    def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
+        g = gradient_KP
+        if self.decays:
+            g = g + self.theta * c["weight_decay"]
+        _AdamStep.update(self, g, c)
+
+
+@final
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (torch.optim.AdamW).
+
+    Arguments of a member: lr, betas, eps, weight_decay.
+
+    Reference:
+        Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2.
+    """
+
+    @property
+    def own_momentum(self) -> Array:
+        return _AdamStep.betas(self)[:, 0]
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def coefficients(
+        self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    ) -> dict[str, Array]:
+        return _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
+
+    def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
+        if self.decays:
+            self.theta.mul_(c["shrink"])
+        _AdamStep.update(self, gradient_KP, c)
+
+
+@final
+class RMSprop(Optimizer):
+    """RMSprop (torch.optim.RMSprop).
+
+    Arguments of a member: lr, alpha, eps, momentum, weight_decay; ``centered`` is the pack's.
+
+    Reference:
+        Hinton 2012, lecture 6e of Neural Networks for Machine Learning; centred: Graves 2013, arXiv 1308.0850, eq. 40.
+    """
+
+    @property
+    def own_momentum(self) -> Array:
+        return self.per_member("momentum")
+
+    def state_names(self) -> tuple[str, ...]:
+        names = ["square_avg"]
+        if self.members[0]["centered"]:
+            names.append("grad_avg")
+        if self.keeps_momentum():
+            names.append("momentum_buffer")
+        return tuple(names)
+
+    def coefficients(
+        self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    ) -> dict[str, Array]:
+        alpha = self.per_member("alpha")
+        return {
+            "lr": lr_SK,
+            "alpha": alpha,
+            "fresh": 1.0 - alpha,
+            "eps": self.per_member("eps"),
+            "momentum": self.per_member("momentum") if momentum_SK is None else momentum_SK,
+            "weight_decay": self.per_member("weight_decay"),
+        }
+
+    def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
+        g = gradient_KP
+        if self.decays:
+            g = g + self.theta * c["weight_decay"]
+        v = self.state["square_avg"]
+        v.mul_(c["alpha"]).add_((g * g).mul_(c["fresh"]))
+        spread = v
+        if "grad_avg" in self.state:
+            mean = self.state["grad_avg"]
+            mean.mul_(c["alpha"]).add_(g * c["fresh"])
+            spread = v - mean * mean
+        g = g / spread.sqrt().add_(c["eps"])
+        if "momentum_buffer" in self.state:
+            g = self.state["momentum_buffer"].mul_(c["momentum"]).add_(g)
+        self.theta.sub_(g * c["lr"])

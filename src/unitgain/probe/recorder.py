@@ -1,0 +1,118 @@
+"""Gathering a step's tensors from any torch.nn module, with hooks that live for one step.
+
+Shapes: K = 1 member, B examples, D units. The layers are the module's ``torch.nn.Linear``s in the order of their calls.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, final
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from unitgain.probe.quantities import LayerTensors
+
+
+@final
+class Recorder:
+    """Records one forward and backward pass of a module of plain layers, within a ``with`` block.
+
+    Inside the block, run the forward pass and the backward pass; behind the optimizer step, ``tensors()`` gives what
+    the quantities need. No hook stays registered outside the block.
+
+    Args:
+        module: holds the ``torch.nn.Linear`` layers to watch.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        >>> with Recorder(net) as recorder:
+        ...     net(torch.ones(2, 4)).mean().backward()
+        >>> from unitgain.probe import QUANTITIES
+        >>> QUANTITIES["grad_weight"](recorder.tensors()).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._linears = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        self._others = [
+            m
+            for m in module.modules()
+            if not isinstance(m, nn.Linear) and not any(True for _ in m.children())
+        ]
+        self._handles: list[RemovableHandle] = []
+        self._calls: list[nn.Linear] = []
+        self._gradients: dict[int, Tensor] = {}
+        self._activations: dict[int, Tensor] = {}
+        self._weights: dict[int, Tensor] = {}
+
+    @property
+    def layers(self) -> int:
+        """How many calls of linear layers were recorded."""
+        return len(self._calls)
+
+    def __enter__(self) -> Self:
+        self._calls.clear()
+        self._gradients.clear()
+        self._activations.clear()
+        self._handles = [m.register_forward_hook(self._on_linear) for m in self._linears]
+        self._handles += [m.register_forward_hook(self._on_activation) for m in self._others]
+        self._weights = {id(m): m.weight.detach().clone() for m in self._linears}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def tensors(self, scale: float = 1.0) -> LayerTensors:
+        """What was recorded, with a leading member axis of one.
+
+        Args:
+            scale: what the loss was multiplied by before the backward pass (a gradient scaler's factor).
+        """
+        count = range(len(self._calls))
+        weights = [self._weights[id(m)] for m in self._calls]
+        bias_gradients = [None if m.bias is None else m.bias.grad for m in self._calls]
+        return LayerTensors(
+            preactivation_gradients=[_packed(self._gradients.get(i), scale) for i in count],
+            activations=[_packed(self._activations.get(i)) for i in count],
+            weights=[w.unsqueeze(0) for w in weights],
+            weight_gradients=[_packed(m.weight.grad) for m in self._calls],
+            bias_gradients=[_packed(g) for g in bias_gradients],
+            weight_updates=[
+                (m.weight.detach() - w).unsqueeze(0)
+                for m, w in zip(self._calls, weights, strict=True)
+            ],
+        )
+
+    def _on_linear(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not output.requires_grad or not isinstance(module, nn.Linear):
+            return
+        index = len(self._calls)
+        self._calls.append(module)
+        output.register_hook(self._keeper(index))
+
+    def _keeper(self, index: int) -> Callable[[Tensor], None]:
+        def keep(gradient: Tensor) -> None:
+            self._gradients[index] = gradient
+
+        return keep
+
+    def _on_activation(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # The first leaf without parameters behind a linear layer is its activation: norms mostly have some.
+        plain = not any(True for _ in module.parameters())
+        if plain and self._calls and isinstance(output, Tensor) and output.requires_grad:
+            self._activations.setdefault(len(self._calls) - 1, output.detach())
+
+
+def _packed(tensor: Tensor | None, scale: float = 1.0) -> Tensor | None:
+    """(1, B, D) from (B, ..., D) or a parameter's (…); None stays None."""
+    if tensor is None:
+        return None
+    tensor = tensor if scale == 1.0 else tensor / scale
+    return tensor.detach().unsqueeze(0)

@@ -1,0 +1,5 @@
+"""Figures of what runs left on disk; nothing here trains or needs torch."""
+
+from unitgain.report._gradient_flow import draw_gradient_flow, gradient_flow_figure
+
+__all__ = ["draw_gradient_flow", "gradient_flow_figure"]

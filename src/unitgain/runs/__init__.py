@@ -1,0 +1,42 @@
+"""The run directory: its layout, atomic writes, sealed checkpoints and what reads them back.
+
+A run directory is the unit of truth. Each file is written beside its target and renamed over it,
+and ``summary.json`` comes last: a directory without it is an unfinished run.
+"""
+
+from unitgain.runs._atomic import atomic_write, remove_leftovers
+from unitgain.runs._checkpoints import (
+    Checkpoint,
+    drop_previous,
+    newest_valid,
+    previous_of,
+    read_sealed,
+    write_sealed,
+)
+from unitgain.runs._directory import RunDirectory, Status
+from unitgain.runs._environment import environment, numerics_fingerprint
+from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
+from unitgain.runs._metrics import MetricsWriter, read_metrics
+from unitgain.runs._seal import open_sealed, seal
+
+__all__ = [
+    "Checkpoint",
+    "Gradients",
+    "GradientsWriter",
+    "MetricsWriter",
+    "RunDirectory",
+    "Status",
+    "atomic_write",
+    "drop_previous",
+    "environment",
+    "newest_valid",
+    "numerics_fingerprint",
+    "open_sealed",
+    "previous_of",
+    "read_gradients",
+    "read_metrics",
+    "read_sealed",
+    "remove_leftovers",
+    "seal",
+    "write_sealed",
+]

@@ -1,0 +1,84 @@
+"""Files that are either the old one or the new one, never something in between."""
+
+import contextlib
+import os
+import re
+import secrets
+from pathlib import Path
+
+_LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
+
+
+def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
+    """Put ``data`` at ``path`` in one step.
+
+    The bytes go to a temporary file in the folder of ``path`` itself, since a rename is atomic
+    within one filesystem only and ``$TMPDIR`` is often another one. Whatever goes wrong, the file
+    that was there stays whole and the temporary one is removed; after a ``kill -9`` the latter
+    stays, until `remove_leftovers`.
+
+    Args:
+        path: the target; its folder exists.
+        data: the whole content.
+        durable: also ask the disk to keep it before the call returns, against a power failure.
+
+    Raises:
+        OSError: the disk is full, the folder is read-only, ...; ``filename`` names the target.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "summary.json"
+        >>> atomic_write(target, b"{}")
+        >>> target.read_bytes()
+        b'{}'
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        _write_new(temporary, data, durable)
+        os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files that killed processes left in ``folder``.
+
+    Only the process that owns the run may call this: it takes the file of a write under way too.
+
+    Returns:
+        What was removed.
+    """
+    found = [entry for entry in folder.iterdir() if _LEFTOVER.fullmatch(entry.name)]
+    for entry in found:
+        _remove(entry)
+    return found
+
+
+def sync_folder(folder: Path) -> None:
+    """Ask the disk to keep the names in ``folder``, where the system can (Windows can't)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_new(path: Path, data: bytes, durable: bool) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()

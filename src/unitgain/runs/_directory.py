@@ -1,0 +1,235 @@
+"""The layout of a run directory, and its small files."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, final, get_args
+
+from unitgain.errors import DataError
+from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_folder
+from unitgain.runs._yaml import from_yaml, to_yaml
+
+Ending = Literal["finished", "diverged", "interrupted", "failed"]
+Status = Literal[Ending, "damaged", "unfinished"]
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+@final
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk.
+
+    ```
+    config.yaml  overrides.yaml  environment.json  metrics.csv  gradients.parquet
+    summary.json  checkpoints/{best,last}.ckpt  figures/
+    ```
+
+    Args:
+        path: the directory.
+        durable: ask the disk to keep each file before going on (see `atomic_write`).
+
+    Example:
+        >>> import tempfile
+        >>> run = RunDirectory(Path(tempfile.mkdtemp()) / "run").create()
+        >>> run.status
+        'unfinished'
+        >>> run.write_summary({"status": "finished", "metrics": {"test/loss": math.nan}})
+        >>> run.status, run.read_summary()
+        ('finished', {'status': 'finished', 'metrics': {'test/loss': nan}})
+    """
+
+    path: Path
+    durable: bool = True
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        """What the user asked for on the command line."""
+        return self.path / "overrides.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, commit, machine and fingerprints."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def gradients(self) -> Path:
+        """What the probe measured: step, layer, quantity, value."""
+        return self.path / "gradients.parquet"
+
+    @property
+    def summary(self) -> Path:
+        """How the run ended: written last."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint with the best monitored metric."""
+        return self.checkpoints_dir / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint that a resumed run goes on from."""
+        return self.checkpoints_dir / "last.ckpt"
+
+    @property
+    def figures_dir(self) -> Path:
+        """The folder of the figures."""
+        return self.path / "figures"
+
+    @property
+    def status(self) -> Status:
+        """How the run ended; ``unfinished`` without summary, ``damaged`` with an unreadable one."""
+        try:
+            summary = self.read_summary()
+        except DataError:
+            return "damaged"
+        return "unfinished" if summary is None else cast("Ending", summary["status"])
+
+    def create(self) -> "RunDirectory":
+        """Make the folders and remove what killed processes left in them.
+
+        For the process that owns the run alone, at its start: fresh or resumed.
+        """
+        for folder in (self.path, self.checkpoints_dir, self.figures_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder)
+        return self
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved configuration: plain mappings, lists and scalars."""
+        atomic_write(self.config, to_yaml(dict(config)), durable=self.durable)
+
+    def write_overrides(self, overrides: Sequence[str]) -> None:
+        """Write the command line's overrides."""
+        atomic_write(self.overrides, to_yaml(list(overrides)), durable=self.durable)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write what `environment` gave."""
+        atomic_write(self.environment, _to_json(environment), durable=self.durable)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write how the run ended, after everything else is on disk.
+
+        JSON has no NaN or infinity: such numbers become the strings ``NaN``, ``Infinity`` and
+        ``-Infinity``, which `read_summary` turns back.
+
+        Raises:
+            ValueError: ``status`` isn't one of finished, diverged, interrupted, failed.
+        """
+        status = summary.get("status")
+        if status not in get_args(Ending):
+            raise ValueError(f"a summary's status is one of {get_args(Ending)}, not {status!r}")
+        atomic_write(self.summary, _to_json(summary), durable=self.durable)
+
+    def remove_summary(self) -> None:
+        """Make the run unfinished again, before it is trained on."""
+        if self.summary.exists():
+            self.summary.unlink()
+            if self.durable:
+                sync_folder(self.path)
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved configuration.
+
+        Raises:
+            DataError: the file is missing or isn't what `write_config` writes.
+        """
+        return cast("dict[str, Any]", _read(self.config, from_yaml, dict))
+
+    def read_overrides(self) -> list[str]:
+        """Read the command line's overrides.
+
+        Raises:
+            DataError: the file is missing or isn't what `write_overrides` writes.
+        """
+        return cast("list[str]", _read(self.overrides, from_yaml, list))
+
+    def read_environment(self) -> dict[str, Any]:
+        """Read what the run was made with.
+
+        Raises:
+            DataError: the file is missing or isn't what `write_environment` writes.
+        """
+        return cast("dict[str, Any]", _read(self.environment, _from_json, dict))
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """Read how the run ended, or None for an unfinished run.
+
+        Raises:
+            DataError: the file isn't what `write_summary` writes.
+        """
+        try:
+            summary = _read(self.summary, _from_json, dict)
+        except DataError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+        if summary.get("status") not in get_args(Ending):
+            raise DataError(_fault(self.summary, "has no valid status"))
+        return cast("dict[str, Any]", summary)
+
+
+def _read(path: Path, parse: Callable[[bytes], Any], kind: type) -> Any:
+    try:
+        content = parse(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(_fault(path, "is missing")) from error
+    except OSError as error:
+        raise DataError(_fault(path, f"can't be read ({error.strerror})")) from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(_fault(path, f"can't be parsed ({reason})")) from error
+    if not isinstance(content, kind):
+        raise DataError(_fault(path, f"holds a {type(content).__name__}, not a {kind.__name__}"))
+    return content
+
+
+def _fault(path: Path, fact: str) -> str:
+    return (
+        f"a run directory needs a readable {path.name}: {path} {fact}; "
+        "restore it from a copy or train the run again"
+    )
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(_encode(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _from_json(data: bytes) -> Any:
+    return _decode(json.loads(data))
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

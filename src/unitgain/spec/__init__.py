@@ -1,0 +1,37 @@
+"""The configuration, typed: what a run may be asked for, and how what it names is made.
+
+`parse` turns the resolved configuration into a `RunSpec` and reports every fault at once;
+`instantiate` is the one function that calls what a ``_target_`` names. Nothing here imports torch.
+"""
+
+from unitgain.spec._allow import VARIABLE, allowed_prefixes, is_allowed
+from unitgain.spec._base import Component, Custom, Node
+from unitgain.spec._data import DataNode, SplitNode
+from unitgain.spec._faults import close_match
+from unitgain.spec._hash import run_hash
+from unitgain.spec._locate import instantiate, locate
+from unitgain.spec._nodes import Debug, EarlyStopping, Network, Trainer
+from unitgain.spec._run import Callbacks, Probe, RunSpec, parse
+
+__all__ = [
+    "VARIABLE",
+    "Callbacks",
+    "Component",
+    "Custom",
+    "DataNode",
+    "Debug",
+    "EarlyStopping",
+    "Network",
+    "Node",
+    "Probe",
+    "RunSpec",
+    "SplitNode",
+    "Trainer",
+    "allowed_prefixes",
+    "close_match",
+    "instantiate",
+    "is_allowed",
+    "locate",
+    "parse",
+    "run_hash",
+]

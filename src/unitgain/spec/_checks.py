@@ -1,0 +1,146 @@
+"""What must hold between keys: each check names the keys that it looks at."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from unitgain.spec._base import Component
+from unitgain.spec._data import ClassificationNode, RegressionNode
+from unitgain.spec._faults import Fault, close_match
+from unitgain.spec._nodes import (
+    CLASSIFICATION_LOSSES,
+    REGRESSION_LOSSES,
+    SGD,
+    BatchNorm,
+    ClassificationMetric,
+    OneCycleSchedule,
+    RegressionMetric,
+    RMSprop,
+)
+
+if TYPE_CHECKING:
+    from unitgain.spec._run import RunSpec
+
+Faults = Iterator[Fault]
+
+
+def cross_faults(spec: "RunSpec", unsound: frozenset[str] = frozenset()) -> list[Fault]:
+    """What is wrong between keys, leaving out what looks at an ``unsound`` one."""
+    return [fault for keys, check in CHECKS if not unsound & set(keys) for fault in check(spec)]
+
+
+def _widths(spec: "RunSpec") -> Faults:
+    model = spec.model
+    if isinstance(model.width, int):
+        return
+    if len(model.width) != model.depth:
+        yield Fault(
+            "model.width",
+            f"must be one number or a list of model.depth = {model.depth} numbers, "
+            f"got {len(model.width)} in {list(model.width)}; set model.depth={len(model.width)}?",
+        )
+    if model.residual and len(set(model.width)) > 1:
+        yield Fault(
+            "model.residual",
+            f"adds a layer's input to its output, so model.width must be one number or equal "
+            f"ones, got {list(model.width)}",
+        )
+
+
+def _nesterov(spec: "RunSpec") -> Faults:
+    optimizer = spec.optimizer
+    if not isinstance(optimizer, SGD) or not optimizer.nesterov:
+        return
+    if optimizer.momentum == 0:
+        yield Fault("optimizer.nesterov", "needs optimizer.momentum above 0, got 0")
+    if optimizer.dampening != 0:
+        yield Fault(
+            "optimizer.nesterov", f"needs optimizer.dampening of 0, got {optimizer.dampening:g}"
+        )
+
+
+def _momentum_cycle(spec: "RunSpec") -> Faults:
+    schedule, optimizer = spec.scheduler, spec.optimizer
+    if not isinstance(schedule, OneCycleSchedule) or not schedule.cycle_momentum:
+        return
+    if isinstance(optimizer, SGD | RMSprop) and optimizer.momentum == 0:
+        yield Fault("scheduler.cycle_momentum", "needs optimizer.momentum above 0, got 0")
+    if schedule.base_momentum > schedule.max_momentum:
+        yield Fault(
+            "scheduler.base_momentum",
+            f"must be at most scheduler.max_momentum = {schedule.max_momentum:g}, "
+            f"got {schedule.base_momentum:g}",
+        )
+
+
+def _batch_norm(spec: "RunSpec") -> Faults:
+    if isinstance(spec.norm, BatchNorm) and spec.data.batch_size < 2:
+        yield Fault(
+            "data.batch_size", "must be at least 2 with norm=batch, got 1; or choose norm=layer"
+        )
+
+
+def _loss(spec: "RunSpec") -> Faults:
+    task = spec.data.task
+    wrong = CLASSIFICATION_LOSSES if task == "regression" else REGRESSION_LOSSES
+    if isinstance(spec.loss, wrong):
+        fitting = (
+            "mse, mae, huber" if task == "regression" else "cross_entropy, binary_cross_entropy"
+        )
+        name = spec.loss.target.rpartition(".")[2]
+        yield Fault("loss", f"{name} can't train on {_of_data(spec)}; choose auto, {fitting}")
+
+
+def _metrics(spec: "RunSpec") -> Faults:
+    task = spec.data.task
+    kinds = {name: _task_of(metric) for name, metric in spec.metrics.items()}
+    wrong = [name for name, kind in kinds.items() if kind not in (None, task)]
+    if wrong:
+        yield Fault(
+            "metrics",
+            f"{', '.join(wrong)} can't judge {_of_data(spec)}; "
+            f"choose metrics=auto or metrics={task}",
+        )
+
+
+def _task_of(metric: Component) -> str | None:
+    if isinstance(metric, ClassificationMetric):
+        return "classification"
+    if isinstance(metric, RegressionMetric):
+        return "regression"
+    package = metric.target.split(".")[:2]
+    if package in (["torchmetrics", "classification"], ["torchmetrics", "regression"]):
+        return package[1]
+    return None
+
+
+def _monitor(spec: "RunSpec") -> Faults:
+    known = ["val/loss", *(f"val/{name}" for name in spec.resolved_metrics)]
+    if spec.monitor not in known:
+        meant = close_match(spec.monitor, known)
+        hint = f"; did you mean {meant}?" if meant else ""
+        yield Fault("monitor", f"must be one of {', '.join(known)}, got {spec.monitor}{hint}")
+
+
+def _reserved_metric(spec: "RunSpec") -> Faults:
+    if "loss" in spec.metrics:
+        yield Fault("metrics.loss", "is the name of the loss itself; choose another name")
+
+
+def _of_data(spec: "RunSpec") -> str:
+    """The data by what decides its task: the source, or the key ``data.task``."""
+    if isinstance(spec.data, ClassificationNode | RegressionNode):
+        return f"data={spec.data.target.rpartition('.')[2]}, which is {spec.data.task}"
+    return f"data.task={spec.data.task}"
+
+
+CHECKS: tuple[tuple[tuple[str, ...], Callable[["RunSpec"], Faults]], ...] = (
+    (("model",), _widths),
+    (("optimizer",), _nesterov),
+    (("scheduler", "optimizer"), _momentum_cycle),
+    (("norm", "data"), _batch_norm),
+    (("loss", "data"), _loss),
+    (("metrics", "data"), _metrics),
+    (("metrics",), _reserved_metric),
+    (("monitor", "metrics", "data"), _monitor),
+)
+"""Each check with the keys that it looks at."""

@@ -1,0 +1,46 @@
+"""Scoring a finished run again from its best checkpoint."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from unitgain.runs import RunDirectory
+from unitgain.spec import parse
+from unitgain.train.checkpoint import read_checkpoint
+from unitgain.train.fit import process_settings
+from unitgain.train.module import PackedDataModule, PackedModule
+from unitgain.train.scores import Scores
+
+
+def evaluate(directory: Path) -> dict[str, float]:
+    """The losses and metrics of a run's best checkpoint on every part, such as "test/accuracy".
+
+    The same numbers as in summary.json, bit for bit where the numerics fingerprint is the same.
+
+    Args:
+        directory: of the run.
+
+    Raises:
+        CheckpointError: best.ckpt is missing or damaged.
+        DataError: the data can't be read again.
+    """
+    run = RunDirectory(Path(directory))
+    spec = parse(run.read_config())
+    content = read_checkpoint(run.best_checkpoint)
+    with process_settings(spec):
+        module = PackedModule([spec], PackedDataModule([spec]).tables)
+        module.resumed = True
+        device = pl.Trainer(
+            accelerator=spec.trainer.accelerator, devices=1, logger=False
+        ).strategy.root_device
+        module.to(device)
+        pack = module.pack
+        pack.mlp.load_member_state(0, content["state_dict"])
+        scores = Scores(spec)
+        with torch.no_grad():
+            return {
+                f"{part}/{name}": float(value_K[0])
+                for part in ("train", "val", "test")
+                for name, value_K in scores.of(pack, part).items()
+            }

@@ -1,0 +1,260 @@
+"""Training runs of one shape as one pack, and what each of them leaves."""
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from unitgain.errors import CheckpointError, ConfigError
+from unitgain.pack.build import epochs
+from unitgain.runs import RunDirectory, drop_previous, environment, newest_valid
+from unitgain.spec import RunSpec, instantiate, run_hash
+from unitgain.train.checkpoint import unpack_member
+from unitgain.train.member import Member
+from unitgain.train.module import PackedDataModule, PackedModule
+from unitgain.train.progress import EpochProgress
+from unitgain.train.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Args:
+        directory: where everything is.
+        status: finished, diverged or interrupted.
+        metrics: of the best checkpoint, such as "test/accuracy".
+        verdict: what the gradients say, in a line.
+        monitor: the best value of the monitored metric.
+        message: why the run isn't finished.
+    """
+
+    directory: Path
+    status: str
+    metrics: dict[str, float]
+    verdict: str
+    monitor: float | None
+    message: str | None
+
+
+def fit(
+    specs: Sequence[RunSpec],
+    directories: Sequence[Path],
+    *,
+    overrides: Sequence[Sequence[str]] | None = None,
+    resume: bool = False,
+) -> list[RunResult]:
+    """Train runs of one shape as one pack.
+
+    Args:
+        specs: one a run; a single run is a pack of one.
+        directories: one a run.
+        overrides: what the user typed, a list a run.
+        resume: go on from each directory's last checkpoint.
+
+    Raises:
+        ConfigError: runs that can't be one pack, or a component that can't be used.
+        DataError: a table that can't be used.
+        CheckpointError: nothing to resume from that is whole and belongs to the run.
+    """
+    spec = specs[0]
+    overrides = overrides or [()] * len(specs)
+    with process_settings(spec), _interruptible() as interrupted:
+        datamodule = PackedDataModule(specs)
+        module = PackedModule(specs, datamodule.tables, interrupted.is_set)
+        runs = [RunDirectory(Path(d)).create() for d in directories]
+        contents = _contents(specs, runs) if resume else None
+        trainer = _trainer(spec, runs[0])
+        members = _open_members(specs, runs, overrides, contents, module, trainer)
+        recorder = Recorder(specs, members, contents)
+        module.resumed = contents is not None
+        _attach(trainer, spec, recorder)
+        if contents is not None:
+            _start_at(trainer, contents)
+        trainer.fit(module, datamodule=datamodule)
+        return [
+            _close(member, recorder.summary(k, module.pack)) for k, member in enumerate(members)
+        ]
+
+
+def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
+    from lightning.pytorch.profilers import SimpleProfiler
+
+    precision: Any = {"32": "32-true", "64": "64-true"}.get(
+        spec.trainer.precision, spec.trainer.precision
+    )
+    if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"
+        )
+    profiler = None
+    if spec.debug is not None and spec.debug.profiler:
+        profiler = SimpleProfiler(dirpath=run.path, filename="profile")
+    return pl.Trainer(
+        accelerator=spec.trainer.accelerator,
+        devices=1,
+        precision=precision,
+        max_epochs=epochs(spec),
+        deterministic=spec.trainer.deterministic,
+        profiler=profiler,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _attach(trainer: pl.Trainer, spec: RunSpec, recorder: Recorder) -> None:
+    callbacks: list[pl.Callback] = [recorder]
+    if spec.trainer.progress:
+        callbacks.append(EpochProgress(spec.monitor))
+    for name, node in spec.callbacks.extra.items():
+        callback = instantiate(node, _key_=f"callbacks.extra.{name}")
+        if not isinstance(callback, pl.Callback):
+            raise ConfigError(
+                f"callbacks.extra.{name}: must be a lightning.pytorch.Callback, got {node.target}"
+            )
+        callbacks.append(callback)
+    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+
+
+def _start_at(trainer: pl.Trainer, contents: Sequence[Mapping[str, Any]]) -> None:
+    """Let Lightning's own counters begin where the checkpoint was written."""
+    starts = {content["epoch"] for content in contents}
+    if len(starts) > 1:
+        raise CheckpointError(
+            f"members of one pack must resume at one epoch, got {sorted(starts)}; resume them one by one"
+        )
+    epoch = starts.pop()
+    trainer.fit_loop.epoch_progress.current.processed = epoch
+    trainer.fit_loop.epoch_progress.current.completed = epoch
+    trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = contents[
+        0
+    ]["step"]
+
+
+def _open_members(
+    specs: Sequence[RunSpec],
+    runs: Sequence[RunDirectory],
+    overrides: Sequence[Sequence[str]],
+    contents: Sequence[Mapping[str, Any]] | None,
+    module: PackedModule,
+    trainer: pl.Trainer,
+) -> list[Member]:
+    device = trainer.strategy.root_device
+    facts = {"isa": torch.backends.cpu.get_cpu_capability()}
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    members = []
+    for k, (spec, run) in enumerate(zip(specs, runs, strict=True)):
+        run.remove_summary()
+        run.write_config(spec.resolved())
+        if contents is None:
+            run.write_overrides(list(overrides[k]))
+        fingerprint = module.tables[k].fingerprint
+        run.write_environment(environment(device.type, spec.trainer.threads, fingerprint, facts))
+        members.append(Member(spec, run, overrides[k], None if contents is None else contents[k]))
+    return members
+
+
+def _contents(
+    specs: Sequence[RunSpec], runs: Sequence[RunDirectory]
+) -> list[dict[str, Any]] | None:
+    """The checkpoints to go on from; None where no run has one yet."""
+    if all(not run.last_checkpoint.exists() for run in runs):
+        warnings.warn(
+            "no checkpoint was written before the run ended; it starts afresh", stacklevel=3
+        )
+        return None
+    contents = []
+    for spec, run in zip(specs, runs, strict=True):
+        checkpoint = newest_valid(run.checkpoints_dir)
+        for line in checkpoint.warnings:
+            warnings.warn(line, stacklevel=3)
+        content = unpack_member(checkpoint.payload, checkpoint.path)
+        if content["config_hash"] != run_hash(spec.resolved()):
+            raise CheckpointError(
+                f"{checkpoint.path}: must be a checkpoint of this configuration, but config.yaml has changed since; "
+                "restore config.yaml or train anew"
+            )
+        contents.append(content)
+    return contents
+
+
+def _close(member: Member, summary: Mapping[str, Any]) -> RunResult:
+    member.close(summary)
+    if summary["status"] == "finished":
+        drop_previous(member.run.last_checkpoint)
+    message = member.message
+    if summary["status"] == "interrupted":
+        message = f"interrupted in epoch {summary['epoch'] + 1}; go on with: unitgain resume {member.run.path}"
+    return RunResult(
+        directory=member.run.path,
+        status=summary["status"],
+        metrics=summary["metrics"],
+        verdict=member.verdict.text
+        if member.verdict
+        else "no verdict: gradient flow was not measured.",
+        monitor=summary["best"]["value"],
+        message=message,
+    )
+
+
+@contextmanager
+def process_settings(spec: RunSpec) -> Iterator[None]:
+    """Threads, determinism and quiet libraries, as the run wants them and for as long as it lasts."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    torch.set_num_threads(spec.trainer.threads)
+    # Kernels here write all that they allocate; filling it first would cost a pass over memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # What cuBLAS needs in order to be deterministic.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=".*`LightningModule.configure_optimizers` returned `None`.*"
+            )
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; a second one raises KeyboardInterrupt as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

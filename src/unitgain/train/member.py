@@ -1,0 +1,149 @@
+"""One member's files while it trains."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from lightning.pytorch.loggers import Logger
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unitgain.errors import CheckpointError
+from unitgain.pack.engine import Blame, Pack
+from unitgain.probe.verdict import Verdict
+from unitgain.runs import GradientsWriter, MetricsWriter, RunDirectory, write_sealed
+from unitgain.spec import RunSpec, run_hash
+from unitgain.train.checkpoint import pack_member, read_checkpoint
+from unitgain.train.loggers import LoggerFactory, RunContext, factories
+
+
+@final
+class Member:
+    """The run directory of one member, its writers and its loggers.
+
+    Args:
+        spec: of the run.
+        run: where it goes.
+        overrides: what the user typed.
+        resumed: the content of the checkpoint to go on from, or None.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        run: RunDirectory,
+        overrides: Sequence[str],
+        resumed: Mapping[str, Any] | None,
+    ) -> None:
+        self.spec, self.run = spec, run
+        self.epochs = resumed["epoch"] if resumed else 0
+        self.verdict = Verdict(**resumed["verdict"]) if resumed and resumed["verdict"] else None
+        self.blame: dict[str, Any] | None = None
+        self.message: str | None = None
+        keep_epoch = self.epochs - 1 if resumed else None
+        keep_step = resumed["step"] - 1 if resumed else None
+        self.metrics = MetricsWriter(run.metrics, keep_until=keep_epoch)
+        self.gradients = GradientsWriter(run.gradients, keep_until=keep_step)
+        self._best_saved = resumed["tracker"]["best_epoch"] if resumed else -1
+        context = RunContext(
+            run.path, spec.resolved(), overrides, spec.name or run.path.name, spec.tags
+        )
+        self._loggers: list[tuple[LoggerFactory, Logger]] = [
+            (factory, logger) for factory in factories(spec) if (logger := factory.open(context))
+        ]
+        for _, logger in self._loggers:
+            logger.log_hyperparams(_flat(context.config))
+
+    def append(self, epoch: int, step: int, row: Mapping[str, float]) -> None:
+        """Write an epoch's numbers."""
+        self.metrics.append(epoch, step, row)
+        for _, logger in self._loggers:
+            logger.log_metrics({"epoch": epoch, **row}, step)
+
+    def append_gradients(self, steps: list[int], values: Mapping[str, NDArray[np.float64]]) -> None:
+        """Keep what was measured: (S, L) a quantity."""
+        self.gradients.append(steps, values)
+        for _, logger in self._loggers:
+            for i, step in enumerate(steps):
+                logger.log_metrics(_by_layer(values, i), step)
+
+    def save(
+        self,
+        pack: Pack,
+        k: int,
+        state: Mapping[str, Tensor],
+        best_state: Mapping[str, Tensor] | None,
+        epochs: int,
+        tracker: Mapping[str, Any],
+    ) -> None:
+        """Write checkpoints: the best one first, so that the last one never speaks of a best that isn't there."""
+        facts = {
+            "config_hash": run_hash(self.spec.resolved()),
+            "seed": self.spec.seed,
+            "tracker": dict(tracker),
+        }
+        verdict = None if self.verdict is None else self.verdict.as_dict()
+        best_epoch = tracker["best_epoch"]
+        if best_state is not None and best_epoch >= 0 and best_epoch != self._best_saved:
+            step = (best_epoch + 1) * pack.steps_per_epoch
+            best = facts | {"epoch": best_epoch + 1, "step": step, "verdict": verdict}
+            write_sealed(self.run.best_checkpoint, pack_member(pack, k, best_state, best))
+            self._best_saved = best_epoch
+        self.metrics.sync()
+        self.gradients.flush()
+        last = facts | {"epoch": epochs, "step": epochs * pack.steps_per_epoch, "verdict": verdict}
+        write_sealed(
+            self.run.last_checkpoint, pack_member(pack, k, state, last), keep_previous=True
+        )
+
+    def best_at(self, epoch: int) -> dict[str, Tensor] | None:
+        """The parameters in best.ckpt, if it is of this epoch."""
+        if epoch < 0:
+            return None
+        try:
+            content = read_checkpoint(self.run.best_checkpoint)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; the best state until now is lost", stacklevel=2)
+            return None
+        state: dict[str, Tensor] = content["state_dict"]
+        return state if content["tracker"]["best_epoch"] == epoch else None
+
+    def diverged(self, blame: Blame, layers: int) -> None:
+        """Note where the member went."""
+        layer = "the output layer" if blame.layer == layers else f"layer {blame.layer}"
+        what = {"loss": "the loss", "pre-activation": f"the pre-activation of {layer}"}
+        first = what.get(blame.where, f"the gradient at {layer}")
+        self.blame = {"step": blame.step, "layer": blame.layer, "where": blame.where}
+        self.message = (
+            f"every loss must be finite, but at step {blame.step} {first} was the first that is not; "
+            "lower optimizer.lr, set trainer.gradient_clip_norm=1, or see gradients.parquet"
+        )
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json, last of all, and end the loggers."""
+        self.gradients.flush()
+        self.run.write_summary(summary)
+        for factory, logger in self._loggers:
+            final = {f"final/{name}": value for name, value in summary["metrics"].items()}
+            logger.log_metrics(final, summary["step"])
+            factory.close(logger, summary["status"])
+
+
+def _by_layer(values: Mapping[str, NDArray[np.float64]], i: int) -> dict[str, float]:
+    return {
+        f"gradient_flow/{name}/layer_{layer:02d}": float(value)
+        for name, value_SL in values.items()
+        for layer, value in enumerate(value_SL[i], start=1)
+        if np.isfinite(value)
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
+    return flat

@@ -1,0 +1,128 @@
+"""The LightningModule and the LightningDataModule of a pack."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import final
+
+import lightning.pytorch as pl
+import torch
+
+from unitgain.data import Prepared, open_data
+from unitgain.errors import ConfigError
+from unitgain.pack.build import build_loss, build_mlp, build_pack
+from unitgain.pack.engine import Pack, Prediction, Steps
+from unitgain.spec import RunSpec
+
+
+@final
+class Once:
+    """An iterable of one item: one Lightning step carries a whole epoch of optimizer steps.
+
+    Lightning's own loop costs as much as a small network's step does; once an epoch it costs nothing.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((0,))
+
+    def __len__(self) -> int:
+        return 1
+
+
+@final
+class PackedDataModule(pl.LightningDataModule):
+    """The tables of a pack's members, opened, split and prepared; each distinct one once.
+
+    The rows live on the device as tensors, and batches are index-selects of them, so its loaders say only when to train
+    and when to validate.
+
+    Args:
+        specs: of the members.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        super().__init__()
+        opened: dict[str, Prepared] = {}
+        self.tables: list[Prepared] = []
+        for spec in specs:
+            key = f"{spec.data!r} {spec.split!r}"
+            if key not in opened:
+                opened[key] = open_data(spec.data, spec.split)
+            self.tables.append(opened[key])
+
+    def train_dataloader(self) -> Once:
+        """One item an epoch."""
+        return Once()
+
+    def val_dataloader(self) -> Once:
+        """One item an epoch."""
+        return Once()
+
+
+@final
+class PackedModule(pl.LightningModule):
+    """K runs of one shape as one LightningModule; a single run is K = 1.
+
+    Optimization is manual: ``training_step`` takes all optimizer steps of an epoch.
+
+    Args:
+        specs: of runs whose shape agrees.
+        tables: one a run.
+        stop: asked before each optimizer step; once true, the epoch is abandoned.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        tables: Sequence[Prepared],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.specs, self.tables, self._stop = list(specs), list(tables), stop
+        self._check_task()
+        self.packed_loss = build_loss(specs)
+        self.mlp = build_mlp(specs, tables, self.packed_loss)
+        self.resumed = False
+        self.steps: Steps | None = None
+        self.validation: Prediction | None = None
+        self._pack: Pack | None = None
+
+    @property
+    def pack(self) -> Pack:
+        """What trains; there from the moment that the device is known."""
+        if self._pack is None:
+            self._pack = build_pack(
+                self.specs,
+                self.tables,
+                self.mlp,
+                self.packed_loss,
+                self.device,
+                fresh=not self.resumed,
+                autocast=self._autocast,
+            )
+        return self._pack
+
+    def configure_optimizers(self) -> None:
+        """The pack holds the optimizer: its hyperparameters differ by member."""
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """All optimizer steps of the current epoch."""
+        self.steps = self.pack.train_epoch(self.current_epoch, self._stop)
+        if self.steps is not None:
+            # Lightning counts optimizer steps only through its own optimizers; callbacks read trainer.global_step.
+            loop = self.trainer.fit_loop.epoch_loop.manual_optimization
+            loop.optim_step_progress.total.completed += self.pack.steps_per_epoch
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """The whole validation part, all members at once."""
+        self.validation = self.pack.predict("val", self.specs[0].trainer.eval_batch_size)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.specs[0].trainer.precision == "bf16-mixed"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _check_task(self) -> None:
+        task = self.tables[0].task
+        if task != self.specs[0].data.task:
+            raise ConfigError(
+                f"data.task: must be what the table holds, {task}, got {self.specs[0].data.task}"
+            )
