@@ -24,10 +24,8 @@ class Command:
         summary: one line for ``unitgain --help``.
         run: takes the arguments behind the name and gives the exit status. Its module imports
             nothing heavy; `run` does, once it knows that it must.
-        takes_run: whether its arguments are run directories, for completion.
     """
 
     name: str
     summary: str
     run: Callable[[Sequence[str]], int]
-    takes_run: bool = False

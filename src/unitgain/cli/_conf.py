@@ -4,19 +4,22 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from unitgain.errors import ConfigError
-from unitgain.spec import run_hash
 
 CONFIG_NAME = "train"
 RESOLVER = "unitgain.run_id"
@@ -95,6 +98,45 @@ def _report(caught: list[warnings.WarningMessage]) -> None:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
+@dataclass(frozen=True)
+class Groups:
+    """The groups and their options, in conf/ and in the folders that the user adds.
+
+    Hydra's own listing copies its whole repository at each question; this asks one copy.
+
+    Args:
+        repository: where the options are looked up.
+    """
+
+    repository: IConfigRepository
+
+    @classmethod
+    def of(cls, hydra: Hydra, config_name: str, overrides: list[str]) -> "Groups":
+        """Those of a session; of the overrides, hydra.searchpath counts."""
+        folders = [text for text in overrides if text.startswith("hydra.searchpath=")]
+        loader = hydra.config_loader
+        assert isinstance(loader, ConfigLoaderImpl)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, repository = loader._parse_overrides_and_create_caching_repo(config_name, folders)
+        return cls(repository)
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group; none where there is no such group."""
+        if not group or "." in group:
+            return []
+        return sorted(set(self.repository.get_group_options(group, ObjectType.CONFIG)))
+
+    def names(self, parent: str = "") -> list[str]:
+        """Every group that has options, but for Hydra's own."""
+        found = []
+        for name in sorted(set(self.repository.get_group_options(parent, ObjectType.GROUP))):
+            group = f"{parent}/{name}" if parent else name
+            if group != "hydra":
+                found += [group, *self.names(group)] if self.options(group) else self.names(group)
+        return found
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration of the job alone, resolved: mappings, lists and scalars."""
     job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -104,6 +146,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _run_id(*, _root_: DictConfig) -> str:
+    from unitgain.spec import run_hash
+
     return run_hash(plain(_root_))
 
 

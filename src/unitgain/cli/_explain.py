@@ -1,19 +1,20 @@
 """From what Hydra refuses to one line an override: key, what it got, what is accepted."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from unitgain.cli._conf import compose, plain
+from unitgain.cli._conf import Groups, compose, plain
 from unitgain.errors import ConfigError
 from unitgain.spec import close_match, parse
 
@@ -21,7 +22,7 @@ REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 """What composing raises for a fault of the user's; Hydra throws bare ValueErrors at some of them."""
 
 
-_ADVICE = ("See https", "Search path", "Config search path", "Check that", "provider=")
+_ADVICE = ("See https", "Search path", "Config search path", "provider=")
 
 
 @contextmanager
@@ -69,126 +70,129 @@ class Explainer:
 
     def lines(self, overrides: list[str]) -> list[str]:
         """One line for each fault, of Hydra's grammar, of keys and options, and of the schema."""
-        lines: list[str] = []
-        base = self._base(overrides, lines)
-        if base is None:
-            return lines
-        found: dict[str, list[str]] = {}
-        kept: list[str] = []
-        bad_groups: set[str] = set()
-        for override in _groups_first(self._parsed(overrides, lines), self._is_group):
-            # The keys that a refused option would have brought can't be judged.
-            if override.key_or_group.split(".")[0] in bad_groups:
-                continue
-            good, faults = self._try(override, kept, base)
-            found.setdefault(str(override.input_line), []).extend(faults)
-            if good is not None:
-                kept.append(good)
-            elif self._is_group(override):
-                bad_groups.add(override.package or override.key_or_group)
-        for text in dict.fromkeys(overrides):
-            lines += found.get(text, [])
-        return [*lines, *self._schema_faults(kept)]
-
-    def _try(
-        self, override: Override, kept: list[str], base: DictConfig
-    ) -> tuple[str | None, list[str]]:
-        """The override, or the first of its values that is accepted, and what is wrong with others."""
-        text = str(override.input_line)
-        if override.is_sweep_override() and not self.multirun:
-            return None, [_several(text)]
-        good, faults = None, []
-        for alternative in _alternatives(override):
-            error = self._refusal([*kept, alternative])
-            if error is None:
-                good = good or alternative
-            else:
-                faults.append(self._line(alternative, error, base))
-        return good, faults
-
-    def _base(self, overrides: list[str], lines: list[str]) -> DictConfig | None:
-        """The configuration without the user's overrides, but with the user's folders."""
+        parsed, lines = _parsed(overrides)
         folders = [text for text in overrides if text.startswith("hydra.searchpath=")]
         try:
-            return compose(self.hydra, self.config_name, folders)
+            base = compose(self.hydra, self.config_name, folders)
         except ConfigError as error:
-            lines += error.lines
+            return [*lines, *error.lines]
         except REFUSALS as error:
-            lines.append(f"{self.config_name}.yaml: {one_line(error)}")
-        return None
+            return [*lines, f"{self.config_name}.yaml: {one_line(error)}"]
+        groups = Groups.of(self.hydra, self.config_name, folders)
+        trial = _Trial(self, groups, base, config=base)
+        # Options before keys, because an option brings its keys along.
+        for override in sorted(parsed, key=lambda each: not groups.options(each.key_or_group)):
+            trial.add(override)
+        for text in dict.fromkeys(overrides):
+            lines += trial.faults.get(text, [])
+        return [*lines, *_schema_faults(trial.config)]
 
-    def _parsed(self, overrides: list[str], lines: list[str]) -> list[Override]:
-        parser = OverridesParser.create(config_loader=self.hydra.config_loader)
-        parsed = []
-        for text in overrides:
+
+@dataclass
+class _Trial:
+    """What has been accepted so far, and what hasn't."""
+
+    explainer: Explainer
+    groups: Groups
+    base: DictConfig
+    config: DictConfig
+    options: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, override: Override) -> None:
+        """Try one override; of several values, each, and go on with the first that is accepted."""
+        group, text = override.key_or_group, str(override.input_line)
+        faults = self.faults.setdefault(text, [])
+        if override.is_sweep_override() and not self.explainer.multirun:
+            faults.append(_several(text))
+            return
+        if group.split(".")[0] in self.refused:
+            # The keys that a refused option would have brought can't be judged.
+            return
+        accepted = None
+        for alternative in _alternatives(override):
             try:
-                parsed += parser.parse_overrides([text])
-            except (OverrideParseException, HydraException) as error:
-                lines.append(_syntax(text, error))
-        return parsed
+                candidate = self._applied(alternative)
+            except (*REFUSALS, ConfigError) as error:
+                faults.append(self._line(alternative, error))
+            else:
+                accepted = accepted or (alternative, candidate)
+        is_option = bool(self.groups.options(group))
+        if accepted is not None:
+            self.config = accepted[1]
+            self.options += [str(accepted[0].input_line)] if is_option else []
+        elif is_option:
+            self.refused.add(override.package or group)
 
-    def _refusal(self, overrides: list[str]) -> Exception | None:
-        try:
-            compose(self.hydra, self.config_name, overrides)
-        except (*REFUSALS, ConfigError) as error:
-            return error
-        return None
+    def _applied(self, override: Override) -> DictConfig:
+        if self.groups.options(override.key_or_group):
+            texts = [*self.options, str(override.input_line)]
+            return compose(self.explainer.hydra, self.explainer.config_name, texts)
+        config = copy.deepcopy(self.config)
+        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+        return config
 
-    def _schema_faults(self, overrides: list[str]) -> list[str]:
-        try:
-            parse(plain(compose(self.hydra, self.config_name, overrides)))
-        except ConfigError as error:
-            return list(error.lines)
-        except REFUSALS as error:
-            return [one_line(error)]
-        return []
-
-    def _is_group(self, override: Override) -> bool:
-        return bool(self._options(override.key_or_group))
-
-    def _options(self, group: str) -> list[str]:
-        loader = self.hydra.config_loader
-        return (
-            sorted(loader.get_group_options(group, ObjectType.CONFIG)) if "." not in group else []
-        )
-
-    def _line(self, text: str, error: Exception, base: DictConfig) -> str:
+    def _line(self, override: Override, error: Exception) -> str:
+        group, package, text = override.key_or_group, override.package, str(override.input_line)
+        key = f"{group}@{package}" if package else group
         if isinstance(error, ConfigError):
             return error.lines[0]
-        override = OverridesParser.create().parse_overrides([text])[0]
-        group, package = override.key_or_group, override.package
-        key = f"{group}@{package}" if package else group
         if override.is_delete():
             return f"{key}: no such key or option in force, so ~ has nothing to take away"
         if override.is_add() and ("Multiple values" in str(error) or "already at" in str(error)):
             return f"{key}: is there already; leave out the plus: {text.lstrip('+')}"
-        if options := self._options(group):
-            return self._no_option(key, override.value(), options, str(error))
-        return self._unknown(key, text, error, base)
+        if options := self.groups.options(group):
+            return _no_option(key, override.value(), options, error)
+        return self._unknown(override, key, error)
 
-    def _unknown(self, key: str, text: str, error: Exception, base: DictConfig) -> str:
+    def _unknown(self, override: Override, key: str, error: Exception) -> str:
         """What to say where neither a group nor a key has that name."""
-        groups = list(self.hydra.list_all_config_groups())
-        group, at, package = key.partition("@")
-        if at:
-            meant = close_match(group, groups)
+        group, package = override.key_or_group, override.package
+        if package is not None:
+            meant = close_match(group, self.groups.names())
             hint = f"; did you mean {meant}@{package}?" if meant else ""
             return f"{key}: no such group {group}{hint}"
         if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
-            return _no_key(key, text.partition("=")[2] or "nothing", base, groups)
+            got = str(override.input_line).partition("=")[2] or "nothing"
+            return _no_key(key, got, self.base, self.groups.names())
         return f"{key}: {_reason(error.__cause__ or error)}"
 
-    def _no_option(self, key: str, value: Any, options: list[str], message: str) -> str:
-        listed = ", ".join(options)
-        if value is None:
-            return f"{key}: no option null; leave it out with ~{key}, or choose one of {listed}"
-        wanted = list(value) if isinstance(value, list) else [value]
-        wrong = next((each for each in wanted if each not in options), None)
-        if wrong is None:
-            return f"{key}: {one_line(message)}"
-        meant = close_match(str(wrong), options)
-        hint = f"did you mean {meant}? " if meant else ""
-        return f"{key}: no option {wrong}; {hint}options: {listed}"
+
+def _parsed(overrides: list[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that can be read, and a line for each that can't."""
+    parser = OverridesParser.create()
+    parsed: list[Override] = []
+    lines = []
+    for text in overrides:
+        try:
+            parsed += parser.parse_overrides([text])
+        except HydraException as error:
+            lines.append(_syntax(text, error))
+    return parsed, lines
+
+
+def _schema_faults(config: DictConfig) -> list[str]:
+    try:
+        parse(plain(config))
+    except ConfigError as error:
+        return list(error.lines)
+    except REFUSALS as error:
+        return [one_line(error)]
+    return []
+
+
+def _no_option(key: str, value: Any, options: list[str], error: Exception) -> str:
+    listed = ", ".join(options)
+    if value is None:
+        return f"{key}: no option null; leave it out with ~{key}, or choose one of {listed}"
+    wanted = list(value) if isinstance(value, list) else [value]
+    wrong = next((each for each in wanted if each not in options), None)
+    if wrong is None:
+        return f"{key}: {one_line(error)}"
+    meant = close_match(str(wrong), options)
+    hint = f"did you mean {meant}? " if meant else ""
+    return f"{key}: no option {wrong}; {hint}options: {listed}"
 
 
 def one_line(error: object) -> str:
@@ -201,8 +205,7 @@ def _reason(error: object) -> str:
     if isinstance(error, OmegaConfBaseException) and error.msg:
         return error.msg.splitlines()[0]
     lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(_ADVICE)]
-    return " ".join(kept[:3])
+    return " ".join([line for line in lines if line and not line.startswith(_ADVICE)][:3])
 
 
 def _several(text: str) -> str:
@@ -223,18 +226,13 @@ def _syntax(text: str, error: Exception) -> str:
     return f"""{text}: can't be read{detail}; quote what is special, as in "{key}='{quoted}'\""""
 
 
-def _groups_first(overrides: list[Override], is_group: Any) -> list[Override]:
-    """Options before keys, because an option brings its keys along."""
-    return sorted(overrides, key=lambda override: not is_group(override))
-
-
-def _alternatives(override: Override) -> Iterator[str]:
+def _alternatives(override: Override) -> list[Override]:
     """The overrides that one with several values stands for."""
     if not override.is_sweep_override() or not override.is_discrete_sweep():
-        yield str(override.input_line)
-        return
-    for value in override.sweep_string_iterator():
-        yield f"{override.get_key_element()}={value}"
+        return [override]
+    key = override.get_key_element()
+    texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return OverridesParser.create().parse_overrides(texts)
 
 
 def _no_key(key: str, got: str, base: DictConfig, groups: list[str]) -> str:

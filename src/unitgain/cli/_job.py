@@ -1,5 +1,6 @@
 """What a job does: train, draw, print; and what is kept of it for the end of a multirun."""
 
+import gc
 import math
 import traceback
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Outcome:
     """How one job of a multirun ended.
 
     Args:
-        overrides: what it was asked for.
+        overrides: what it was asked for, without what all jobs have in common.
         exit: its exit status, had it been alone.
         cause: in a line, what went wrong; None for a finished one.
         result: what it left, unless it failed.
@@ -53,10 +54,12 @@ class Task:
     Args:
         collect: keep a failure and go on, as in a multirun in this process; otherwise it is raised.
         total: how many jobs there are, where that is known.
+        shared: the overrides that all jobs have in common, which the terminal leaves out.
     """
 
     collect: bool = False
     total: int | None = None
+    shared: frozenset[str] = frozenset()
     outcomes: list[Outcome] = field(default_factory=list)
     error: Exception | None = None
     sweep_dir: Path | None = None
@@ -66,13 +69,14 @@ class Task:
         hydra = HydraConfig.get()
         directory = Path(hydra.runtime.output_dir)
         overrides = tuple(hydra.overrides.task)
+        own = tuple(text for text in overrides if text not in self.shared)
         multirun = hydra.mode == RunMode.MULTIRUN
         if multirun:
             self.sweep_dir = Path(hydra.sweep.dir)
-            show_job(int(hydra.job.num), self.total, overrides)
+            show_job(int(hydra.job.num), self.total, own)
         try:
             spec = parse(plain(config))
-            result = _train(spec, directory, overrides, dict(hydra.runtime.choices))
+            result = _train(spec, directory, overrides)
             if multirun:
                 show_job_end(result, spec.monitor)
             else:
@@ -82,11 +86,11 @@ class Task:
             if multirun and not self.collect:
                 raise
             self.error = error
-            self.outcomes.append(_failure(overrides, error, multirun))
+            self.outcomes.append(_failure(own, error, multirun))
             return math.nan
         cause = None if result.status == "finished" else result.message or result.status
         exit_status = _EXITS.get(result.status, Exit.UNEXPECTED)
-        self.outcomes.append(Outcome(overrides, exit_status, cause, result, spec.monitor))
+        self.outcomes.append(Outcome(own, exit_status, cause, result, spec.monitor))
         if multirun and exit_status is Exit.INTERRUPTED:
             raise KeyboardInterrupt
         return math.nan if result.monitor is None else result.monitor
@@ -119,12 +123,11 @@ def draw(spec: RunSpec, directory: Path) -> list[Path]:
         return []
 
 
-def _train(
-    spec: RunSpec, directory: Path, overrides: tuple[str, ...], choices: dict[str, str]
-) -> "RunResult":
+def _train(spec: RunSpec, directory: Path, overrides: tuple[str, ...]) -> "RunResult":
     from unitgain.train import fit
 
-    [result] = fit([spec], [directory], overrides=list(overrides), choices=choices)
+    gc.enable()
+    [result] = fit([spec], [directory], overrides=[overrides])
     return result
 
 

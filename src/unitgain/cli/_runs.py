@@ -60,10 +60,8 @@ def resume(argv: Sequence[str]) -> int:
     return exit_of(result)
 
 
-EVALUATE = Command(
-    "evaluate", "recompute the test metrics of a run directory", evaluate, takes_run=True
-)
-RESUME = Command("resume", "go on with an interrupted run directory", resume, takes_run=True)
+EVALUATE = Command("evaluate", "recompute the test metrics of a run directory", evaluate)
+RESUME = Command("resume", "go on with an interrupted run directory", resume)
 
 
 def _run_directory(command: str, argv: Sequence[str], summary: str) -> Path:

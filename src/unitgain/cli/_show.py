@@ -25,14 +25,13 @@ def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
         _line(console, Text(result.status, "bold red") + Text(reason))
     if result.metrics:
         console.print(metrics_table(result.metrics))
+        console.print()
     if result.verdict:
         _line(console, Text(result.verdict))
     places = {"run": str(_near(result.directory))}
     picture = next((path for path in figures if path.suffix == ".png"), None)
     if picture is not None:
         places["figure"] = str(_near(picture))
-    if result.status == "interrupted":
-        places["go on"] = f"unitgain resume {_near(result.directory)}"
     for name, place in places.items():
         _line(console, Text(f"{name:8}", "bold") + Text(place))
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from unitgain.cli._conf import RESOLVER, compose, plain
+from unitgain.cli._conf import RESOLVER, Groups, compose, plain
 from unitgain.errors import ConfigError
 from unitgain.spec import RunSpec, parse, run_hash
 
@@ -25,6 +24,16 @@ def job_overrides(hydra: Hydra, config: DictConfig) -> list[list[str]] | None:
     return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
 
 
+def shared(jobs: Sequence[Sequence[str]]) -> frozenset[str]:
+    """The overrides that several jobs have in common: what doesn't tell them apart.
+
+    Example:
+        >>> shared([["seed=0", "model.depth=1"], ["seed=0", "model.depth=2"]])
+        frozenset({'seed=0'})
+    """
+    return frozenset.intersection(*map(frozenset, jobs)) if len(jobs) > 1 else frozenset()
+
+
 @dataclass
 class Checker:
     """Makes the typed configuration of each job.
@@ -36,11 +45,13 @@ class Checker:
         hydra: the session.
         config_name: the primary configuration.
         hydra_overrides: what the user overrides of Hydra's own configuration.
+        groups: the groups that a key may be.
     """
 
     hydra: Hydra
     config_name: str
-    hydra_overrides: Sequence[str]
+    hydra_overrides: list[str]
+    groups: Groups
     _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
 
     def spec(self, overrides: Sequence[str]) -> RunSpec:
@@ -65,8 +76,7 @@ class Checker:
         key = text.partition("=")[0]
         if text.startswith(("+", "~")) or "@" in key or "/" in key:
             return True
-        loader = self.hydra.config_loader
-        return "." not in key and bool(loader.get_group_options(key, ObjectType.CONFIG))
+        return bool(self.groups.options(key))
 
 
 def check_jobs(checker: Checker, jobs: list[list[str]], config: DictConfig) -> None:
@@ -75,22 +85,25 @@ def check_jobs(checker: Checker, jobs: list[list[str]], config: DictConfig) -> N
     Raises:
         ConfigError: with each fault once and the jobs that have it; or two jobs are the same run.
     """
-    faults: dict[str, list[int]] = {}
-    hashes: dict[str, int] = {}
+    common = shared(jobs)
+    names = [" ".join([each for each in job if each not in common] or job) for job in jobs]
+    faults: dict[str, list[str]] = {}
+    hashes: dict[str, str] = {}
     twins: list[str] = []
-    for index, overrides in enumerate(jobs):
+    for name, overrides in zip(names, jobs, strict=True):
         try:
-            first = hashes.setdefault(run_hash(checker.spec(overrides)), index)
+            identity = run_hash(checker.spec(overrides))
         except ConfigError as error:
             for line in error.lines:
-                faults.setdefault(line, []).append(index)
+                faults.setdefault(line, []).append(name)
             continue
-        if first != index and _named_by_hash(config):
+        if identity in hashes and _named_by_hash(config):
             twins.append(
-                f"jobs must differ in what changes a result, but {_describe(overrides)} is the "
-                f"same run as {_describe(jobs[first])}; drop one"
+                f"jobs must differ in what changes a result, but '{name}' is the same run as "
+                f"'{hashes[identity]}'; drop one"
             )
-    lines = [_with_jobs(line, at, jobs) for line, at in faults.items()]
+        hashes.setdefault(identity, name)
+    lines = [_with_jobs(line, at, len(jobs)) for line, at in faults.items()]
     if lines or twins:
         raise ConfigError(*lines, *twins)
 
@@ -101,11 +114,8 @@ def _named_by_hash(config: DictConfig) -> bool:
     return RESOLVER in str(subdir["subdir"])
 
 
-def _with_jobs(line: str, at: list[int], jobs: list[list[str]]) -> str:
-    if len(at) == len(jobs):
+def _with_jobs(line: str, names: list[str], total: int) -> str:
+    """The line, with the jobs that it is true of, unless that is all."""
+    if len(names) == total:
         return line
-    return f"{line} (in {len(at)} of {len(jobs)} jobs, first: {_describe(jobs[at[0]])})"
-
-
-def _describe(overrides: list[str]) -> str:
-    return " ".join(overrides) or "the one without overrides"
+    return f"{line} (in {len(names)} of {total} jobs, first: {names[0]})"

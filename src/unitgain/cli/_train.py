@@ -1,6 +1,7 @@
 """``unitgain train``: composes the configuration, checks it, and runs one job or many."""
 
 import argparse
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,14 @@ def run(argv: Sequence[str]) -> int:
         return complete(arguments)
     from unitgain.cli._conf import hydra_session
 
-    with hydra_session(arguments) as hydra:
-        return _serve(hydra, arguments)
+    # Imports and configurations allocate much and leave little to collect: looking for garbage
+    # meanwhile is a fifth of the time to the first error or the first step. A job turns it on.
+    gc.disable()
+    try:
+        with hydra_session(arguments) as hydra:
+            return _serve(hydra, arguments)
+    finally:
+        gc.enable()
 
 
 COMMAND = Command("train", "train a network, or many with -m", run)
@@ -69,7 +76,7 @@ def _unknown_flag(flag: str, known: list[str]) -> str:
 
 
 def _serve(hydra: "Hydra", arguments: argparse.Namespace) -> int:
-    from unitgain.cli._conf import CONFIG_NAME, compose
+    from unitgain.cli._conf import CONFIG_NAME, Groups, compose
     from unitgain.cli._explain import explained
 
     name, overrides = arguments.config_name or CONFIG_NAME, arguments.overrides
@@ -78,13 +85,32 @@ def _serve(hydra: "Hydra", arguments: argparse.Namespace) -> int:
     with explained(hydra, name, overrides, multirun=arguments.multirun):
         config = compose(hydra, name, overrides)
         if arguments.cfg:
-            hydra.show_cfg(name, overrides, arguments.cfg, arguments.package, arguments.resolve)
-            return Exit.FINISHED
+            return _show_config(hydra, config, arguments)
         if arguments.help:
             from unitgain.cli._help import show_help
 
-            return show_help(hydra, config, resolve=arguments.resolve)
+            return show_help(Groups.of(hydra, name, overrides), config, resolve=arguments.resolve)
     return _run_jobs(hydra, name, config, arguments)
+
+
+def _show_config(hydra: "Hydra", config: "DictConfig", arguments: argparse.Namespace) -> int:
+    """What ``Hydra.show_cfg`` does, with the configuration that was composed already."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import Container, OmegaConf
+
+    HydraConfig.instance().set_config(config)
+    OmegaConf.set_readonly(config.hydra, None)
+    shown: object = hydra.get_sanitized_cfg(config, arguments.cfg)
+    if arguments.package not in (None, "_global_"):
+        shown = OmegaConf.select(config, arguments.package)
+        if shown is None:
+            raise ConfigError(f"--package: no such key, got {arguments.package}")
+        print(f"# @package {arguments.package}")
+    if isinstance(shown, Container):
+        print(OmegaConf.to_yaml(shown, resolve=arguments.resolve), end="")
+    else:
+        print(shown)
+    return Exit.FINISHED
 
 
 def _hydra_information(hydra: "Hydra", name: str, arguments: argparse.Namespace) -> int:
@@ -121,34 +147,49 @@ def _run_one(hydra: "Hydra", name: str, config: "DictConfig", task: "Task") -> N
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
     from hydra.types import HydraContext, RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    from unitgain.cli._explain import one_line
 
     config.hydra.mode = RunMode.RUN
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=name)
-    job = run_job(
-        hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
-        task_function=task,
-        config=config,
-        job_dir_key="hydra.run.dir",
-        job_subdir_key=None,
-    )
+    try:
+        job = run_job(
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+            task_function=task,
+            config=config,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+        )
+    except OmegaConfBaseException as error:
+        raise ConfigError(one_line(error)) from error
+    except OSError as error:
+        raise ConfigError(
+            f"hydra.run.dir: must be a folder that can be made, but {error.filename}: "
+            f"{error.strerror}"
+        ) from error
     callbacks.on_run_end(config=config, config_name=name, job_return=job)
 
 
 def _run_many(hydra: "Hydra", name: str, config: "DictConfig", overrides: list[str]) -> int:
     from hydra.errors import HydraException
 
+    from unitgain.cli._conf import Groups
     from unitgain.cli._explain import explained, one_line
     from unitgain.cli._job import Task, worst
     from unitgain.cli._show import show_sweep
-    from unitgain.cli._sweep import Checker, check_jobs, job_overrides
+    from unitgain.cli._sweep import Checker, check_jobs, job_overrides, shared
 
     with explained(hydra, name, overrides, multirun=True):
         jobs = job_overrides(hydra, config)
         if jobs is not None:
-            check_jobs(Checker(hydra, name, config.hydra.overrides.hydra), jobs, config)
+            groups = Groups.of(hydra, name, overrides)
+            own = list(config.hydra.overrides.hydra)
+            check_jobs(Checker(hydra, name, own, groups), jobs, config)
     here = config.hydra.runtime.choices["hydra/launcher"] == "basic"
-    task = Task(collect=here, total=None if jobs is None else len(jobs))
+    total = None if jobs is None else len(jobs)
+    task = Task(collect=here, total=total, shared=shared(jobs or []))
     interrupted = False
     try:
         hydra.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"])

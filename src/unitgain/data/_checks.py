@@ -173,7 +173,7 @@ def _name_faults(table: Table) -> Iterator[str]:
     names = [*table.feature_names, *(c.name for c in table.categorical)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        yield f"feature names must differ, but {several(twice)} stands for several; rename them"
+        yield f"feature names must differ, but {several(repr(name) for name in twice)} stands for several; rename them"
 
 
 def _role_faults(table: Table) -> Iterator[str]:

@@ -56,7 +56,7 @@ class _Reader:
             return series.to_numpy()
         plain = series.astype(object).where(series.notna(), None).to_numpy()
         held = [value for value in plain if value is not None]
-        if held and all(isinstance(v, int | float | np.number) for v in held):
+        if held and all(_is_number(value) for value in held):
             return _unboxed(plain, complete=len(held) == len(plain))
         return plain
 
@@ -73,7 +73,7 @@ class _Reader:
                 f"something else ({example_rows(odd)}: '{plain_text(values[odd][0])}'); {remedy}"
             )
             return np.zeros(len(values))
-        if values.dtype.kind in "iu" and (large := np.abs(values.astype(float)) > _EXACT).any():
+        if values.dtype.kind in "iu" and (large := _beyond(values)).any():
             self.faults.append(
                 f"{what} '{column}' must hold numbers that float64 holds exactly, but {large.sum()} "
                 f"of {len(values)} rows are beyond 2^53 ({example_rows(large)}: "
@@ -231,6 +231,17 @@ def _unboxed(plain: npt.NDArray[Any], *, complete: bool) -> npt.NDArray[Any]:
     if complete and not any(isinstance(value, float | np.floating) for value in plain):
         return np.array([int(value) for value in plain], dtype=np.int64)
     return np.array([np.nan if value is None else float(value) for value in plain])
+
+
+def _is_number(value: object) -> bool:
+    """Whether numpy has a numeric type for it: Python's integers have no end."""
+    if isinstance(value, int | np.integer):
+        return abs(int(value)) < 2**63
+    return isinstance(value, float | np.number)
+
+
+def _beyond(values: Ints) -> npt.NDArray[np.bool_]:
+    return (values > _EXACT) | (values < -_EXACT)
 
 
 def _not_number(value: object) -> bool:

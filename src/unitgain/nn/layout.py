@@ -25,11 +25,13 @@ def aligned(size: int) -> int:
 def row_quantum(widths: Sequence[int]) -> int:
     """The number of rows whose multiples keep every activation (B, D) of these widths aligned.
 
+    At least 8: below that, BLAS treats a batch's matrices differently alone and among others.
+
     Example:
         >>> row_quantum([64, 64, 10]), row_quantum([64, 128]), row_quantum([33])
-        (16, 1, 32)
+        (16, 8, 32)
     """
-    return ALIGNMENT // gcd(ALIGNMENT, *widths)
+    return max(ALIGNMENT // gcd(ALIGNMENT, *widths), 8)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from unitgain.errors import ConfigError
 from unitgain.nn.activations import as_activation
 from unitgain.nn.dropout import DropoutKind, mask_keys
 from unitgain.nn.layout import Layout
+from unitgain.nn.linear import linear
 from unitgain.nn.norm import Norm
 from unitgain.nn.single import Residual
 
@@ -222,9 +223,8 @@ class MLP(nn.Module):
         return single.eval()
 
     def _linear(self, layer: _Layer, tensors: list[Tensor], h: Tensor) -> Tensor:
-        if layer.bias is None:
-            return torch.bmm(h, tensors[layer.weight])
-        return torch.baddbmm(tensors[layer.bias], h, tensors[layer.weight])
+        bias = None if layer.bias is None else tensors[layer.bias]
+        return linear(h, tensors[layer.weight], bias)
 
     def _norm(self, layer: _Layer, tensors: list[Tensor], x: Tensor, rows: int | None) -> Tensor:
         if self.norm is None:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unitgain.nn.layout import ALIGNMENT
+
 
 class Norm(abc.ABC):
     """A normalization of activations x (K, B, D), member by member.
@@ -100,20 +102,29 @@ class BatchNorm(Norm):
     ) -> Tensor:
         members, batch, width = x_KBD.shape
         examples = batch if rows is None or not training else rows
+        # Units of zeros fill up a member's last vector register, so that its bits don't depend on its neighbours.
+        padding = -width % ALIGNMENT
+        x, statistics, affine = x_KBD[:, :examples], buffers, parameters
+        if padding:
+            x = F.pad(x, (0, padding))
+            statistics = {name: F.pad(value, (0, padding)) for name, value in buffers.items()}
+            affine = {name: F.pad(value, (0, padding)) for name, value in parameters.items()}
         # (B, K * D): torch's own kernel sees one long feature axis and is quicker than the formula spelled out.
-        columns = x_KBD[:, :examples].transpose(0, 1).reshape(examples, members * width)
-        affine = {name: value.reshape(-1) for name, value in parameters.items()}
         y = F.batch_norm(
-            columns,
-            buffers["running_mean"].view(-1),
-            buffers["running_var"].view(-1),
-            affine.get("weight"),
-            affine.get("bias"),
+            x.transpose(0, 1).reshape(examples, -1),
+            statistics["running_mean"].view(-1),
+            statistics["running_var"].view(-1),
+            affine["weight"].reshape(-1) if self.affine else None,
+            affine["bias"].reshape(-1) if self.affine else None,
             training,
             self.momentum,
             self.eps,
         )
-        y_KBD = y.view(examples, members, width).transpose(0, 1)
+        y_KBD = y.view(examples, members, -1).transpose(0, 1)
+        if padding:
+            y_KBD = y_KBD[..., :width]
+            for name, value in buffers.items():
+                value.copy_(statistics[name][:, :width])
         if examples < batch:
             return F.pad(y_KBD, (0, 0, 0, batch - examples))
         return y_KBD.contiguous()

@@ -21,19 +21,18 @@ from unitgain.pack.engine import Pack, ProbePlan
 from unitgain.pack.optim import Optimizer
 from unitgain.pack.schedule import Schedule
 from unitgain.probe.quantities import QUANTITIES, Quantity
-from unitgain.spec import RunSpec, instantiate, locate
-from unitgain.spec._base import Component, Custom
+from unitgain.spec import Component, Custom, RunSpec, instantiate, locate
 
 DTYPES = {"32": torch.float32, "bf16-mixed": torch.float32, "64": torch.float64}
 
 
-def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], loss: Loss) -> MLP:
+def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared]) -> MLP:
     """The network of some runs, filled by their initializers (data-driven ones come later, see `build_pack`)."""
     spec, table = specs[0], tables[0]
     size = table.n_classes if table.task == "classification" else table.n_outputs
     shape = Shape(
         inputs=table.n_features,
-        outputs=loss.n_outputs(size),
+        outputs=build_loss(specs).n_outputs(size),
         widths=spec.model.widths,
         bias=spec.model.bias,
         residual=spec.model.residual,
@@ -51,23 +50,22 @@ def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], loss: Loss) 
     return mlp
 
 
-def build_loss(specs: Sequence[RunSpec]) -> Loss:
-    """The loss of some runs, with a row of hyperparameters a member."""
+def build_loss(specs: Sequence[RunSpec], device: torch.device | str = "cpu") -> Loss:
+    """The loss of some runs, with a row of hyperparameters a member, on the device of their outputs."""
     node = specs[0].resolved_loss
     if isinstance(node, Custom):
-        return as_loss(instantiate(node, _key_="loss"))
+        return as_loss(instantiate(node, _key_="loss"), specs[0].data.task)
     kind = locate(node.target)
-    stacked = kind.stack(
+    stacked: Loss = kind.stack(
         [s.resolved_loss.arguments() for s in specs], DTYPES[specs[0].trainer.precision]
     )
-    return as_loss(stacked)
+    return stacked
 
 
 def build_pack(
     specs: Sequence[RunSpec],
     tables: Sequence[Prepared],
     mlp: MLP,
-    loss: Loss,
     device: torch.device,
     *,
     fresh: bool = True,
@@ -79,7 +77,6 @@ def build_pack(
         specs: of runs whose shape agrees.
         tables: one a run; runs that share a table give the same object.
         mlp: from `build_mlp`.
-        loss: from `build_loss`.
         device: of the network.
         fresh: whether initializers that are driven by data still have to run.
         autocast: the context of the forward pass.
@@ -103,7 +100,7 @@ def build_pack(
     return Pack(
         mlp,
         data,
-        loss,
+        build_loss(specs, device),
         _optimizer(specs, mlp, schedules),
         schedules,
         epochs=epochs(spec),

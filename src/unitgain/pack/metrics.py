@@ -8,7 +8,7 @@ Shapes: K members, N rows, C classes, T targets.
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 from torch import Tensor
@@ -229,8 +229,8 @@ def r2(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
     residual_KT = (prediction_KNT.double() - target).square().sum(1)
     total_KT = (target - target.mean(1, keepdim=True)).square().sum(1)
     constant_KT = (target == target[:, :1]).all(1)
-    # A NaN of a diverged member passes through either branch.
-    score_KT = torch.where(constant_KT, 1 - residual_KT.sign(), 1 - residual_KT / total_KT)
+    missed_KT = residual_KT.clamp(max=1).ceil()  # 0 or 1, and NaN of NaN, which sign() would make 0
+    score_KT = 1 - torch.where(constant_KT, missed_KT, residual_KT / total_KT)
     return _result(score_KT.mean(-1), prediction_KNT)
 
 
@@ -298,11 +298,11 @@ class MemberwiseMetric:
         return value.reshape(()).to(prediction_NT)
 
 
-def _outcome(value: Any) -> str:
+def _outcome(value: object) -> str:
     return f"{value.numel()} numbers" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def as_metric(obj: "Metric | PackedMetric") -> PackedMetric:
+def as_metric(obj: object) -> PackedMetric:
     """The packed metric that an object of the configuration stands for.
 
     Args:
@@ -321,13 +321,13 @@ def as_metric(obj: "Metric | PackedMetric") -> PackedMetric:
     if isinstance(obj, Metric):
         return MemberwiseMetric(obj)
     if callable(obj):
-        return obj
+        return cast(PackedMetric, obj)
     raise ConfigError(
         f"metrics: must be a metric of torchmetrics or a function, got {type(obj).__name__}; see unitgain.pack.metrics"
     )
 
 
-def higher_is_better(metric: "str | Metric | PackedMetric") -> bool:
+def higher_is_better(metric: object) -> bool:
     """Whether more of a metric is better: whether a checkpoint's monitor looks for the largest value.
 
     Args:

@@ -90,7 +90,7 @@ class Optimizer(abc.ABC):
         tables = self.coefficients(steps_S, lr_SK, momentum_SK)
         self._first_step = first_step
         self._tables = {
-            name: torch.from_numpy(np.ascontiguousarray(np.broadcast_to(value, lr_SK.shape)))
+            name: torch.from_numpy(np.array(np.broadcast_to(value, lr_SK.shape)))
             .to(self.theta)
             .unsqueeze(-1)
             .unbind(0)

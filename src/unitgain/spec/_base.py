@@ -18,7 +18,12 @@ class Node(BaseModel):
     """A mapping of the configuration: unknown keys are refused, values are frozen."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False, strict=False
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        strict=False,
+        defer_build=True,
     )
 
     @field_validator("*", mode="before")

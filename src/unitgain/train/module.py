@@ -8,7 +8,7 @@ import torch
 
 from unitgain.data import Prepared, open_data
 from unitgain.errors import ConfigError
-from unitgain.pack.build import build_loss, build_mlp, build_pack
+from unitgain.pack.build import build_mlp, build_pack
 from unitgain.pack.engine import Pack, Prediction, Steps
 from unitgain.spec import RunSpec
 
@@ -79,8 +79,7 @@ class PackedModule(pl.LightningModule):
         self.automatic_optimization = False
         self.specs, self.tables, self._stop = list(specs), list(tables), stop
         self._check_task()
-        self.packed_loss = build_loss(specs)
-        self.mlp = build_mlp(specs, tables, self.packed_loss)
+        self.mlp = build_mlp(specs, tables)
         self.resumed = False
         self.steps: Steps | None = None
         self.validation: Prediction | None = None
@@ -94,7 +93,6 @@ class PackedModule(pl.LightningModule):
                 self.specs,
                 self.tables,
                 self.mlp,
-                self.packed_loss,
                 self.device,
                 fresh=not self.resumed,
                 autocast=self._autocast,

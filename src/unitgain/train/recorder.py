@@ -142,7 +142,8 @@ class Recorder(pl.Callback):
         batch_S = np.full(len(loss_SK), float(pack.data.batch_size))
         if pack.data.last_rows:
             batch_S[-1] = pack.data.last_rows
-        train_K = (loss_SK * batch_S[:, None]).sum(0) / batch_S.sum()
+        # numpy sums a contiguous row in one order, whatever the number of rows.
+        train_K = np.ascontiguousarray((loss_SK * batch_S[:, None]).T).sum(1) / batch_S.sum()
         values = self.scores.of_prediction(pack, module.validation)
         lr_K = pack.last_lr()
         rows = []

@@ -15,7 +15,7 @@ from unitgain.nn.losses import probabilities
 from unitgain.pack.batches import Part
 from unitgain.pack.engine import Pack, Prediction
 from unitgain.pack.metrics import PackedMetric, as_metric, higher_is_better
-from unitgain.spec import RunSpec, instantiate
+from unitgain.spec import Component, RunSpec, instantiate, locate
 
 
 @final
@@ -30,7 +30,7 @@ class Scores:
         self._task = spec.data.task
         self._limit = spec.trainer.eval_batch_size
         self._given = {
-            name: _instantiated(node.target, node, name)
+            name: _instantiated(node, name)
             for name, node in spec.resolved_metrics.items()
         }
         self.metrics: Mapping[str, PackedMetric] = {
@@ -61,10 +61,7 @@ class Scores:
         return dict(zip(values, table, strict=True))
 
 
-def _instantiated(target: str, node: object, name: str) -> object:
-    from unitgain.spec import locate
-
-    # A shipped metric is the function itself; a torchmetrics class is called with the node's arguments.
-    if target.startswith("unitgain.pack.metrics."):
-        return locate(target)
-    return instantiate(node, _key_=f"metrics.{name}")  # type: ignore[arg-type]
+def _instantiated(node: Component, name: str) -> object:
+    """A metric as the configuration names it: a packed function with its arguments bound, or a torchmetrics object."""
+    made = locate(node.target)
+    return instantiate(node, _key_=f"metrics.{name}", _partial_=not isinstance(made, type))

@@ -156,4 +156,6 @@ def _need_rows(path: str, frame: "pd.DataFrame") -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].removeprefix("Error tokenizing data. ") if lines else type(error).__name__
+    return (
+        lines[0].removeprefix("Error tokenizing data. C error: ") if lines else type(error).__name__
+    )
