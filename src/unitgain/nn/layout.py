@@ -79,7 +79,7 @@ class Layout:
         The padding is split off as pieces of its own: its gradient is zero, and no further slicing is needed.
         """
         members = block_KP.shape[0]
-        pieces = block_KP.split(self.pieces, 1)
+        pieces = torch.split(block_KP, self.pieces, 1)
         return [
             pieces[piece].view(members, *slot.shape)
             for piece, slot in zip(self._piece_of, self.slots, strict=True)

@@ -12,7 +12,7 @@ from unitgain.nn.layout import ALIGNMENT, aligned
 
 
 def linear(h_KBI: Tensor, weight_KIO: Tensor, bias_K1O: Tensor | None) -> Tensor:
-    """z = h W + b, member by member: (K, B, O).
+    """The map z = h W + b, member by member: (K, B, O).
 
     Member k's numbers, forward and backward, are bitwise those of K = 1 wherever B is at least 8. BLAS picks its kernel
     by the alignment of what it writes and by whether a matrix is a vector: weights whose size is a multiple of the
@@ -31,7 +31,7 @@ def linear(h_KBI: Tensor, weight_KIO: Tensor, bias_K1O: Tensor | None) -> Tensor
     _, fan_in, fan_out = weight_KIO.shape
     if (fan_in * fan_out) % ALIGNMENT == 0 and min(fan_in, fan_out) > 1:
         return _matrix(h_KBI, weight_KIO, bias_K1O)
-    result: Tensor = _Unaligned.apply(h_KBI, weight_KIO, bias_K1O)
+    result: Tensor = _Unaligned.apply(h_KBI, weight_KIO, bias_K1O)  # type: ignore[no-untyped-call]
     return result
 
 

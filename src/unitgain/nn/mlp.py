@@ -5,6 +5,7 @@ Shapes: K members, B examples, D/H features, L hidden layers, P parameters of a 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -53,8 +54,8 @@ class Shape:
 class Trace:
     """What a traced forward pass leaves: the tensors of each layer, by depth.
 
-    ``preactivations`` are the outputs of the linear maps, z_l (K, B, D_l), the head's included; ``activations`` those of
-    the nonlinearities, h_l (K, B, D_l), the head apart.
+    ``preactivations`` are the outputs of the linear maps, z_l (K, B, D_l), the head's included; ``activations`` those
+    of the nonlinearities, h_l (K, B, D_l), the head apart.
     """
 
     preactivations: list[Tensor] = field(default_factory=list)
@@ -266,9 +267,7 @@ class MLP(nn.Module):
         """The names of layer i's linear map and norm in the unpacked Sequential."""
         modules_a_layer = 2 + (self.norm is not None) + (self.dropouts is not None)
         widths = self.shape.all_widths
-        skips = [
-            self.shape.residual and a == b for a, b in zip(widths[:-2], widths[1:-1], strict=True)
-        ]
+        skips = [self.shape.residual and a == b for a, b in pairwise(widths[:-1])]
         start = sum(1 if skip else modules_a_layer for skip in skips[:i])
         norm = 1 if self.shape.norm_first else 2
         if i < len(skips) and skips[i]:

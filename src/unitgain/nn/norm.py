@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as fn
 
 from unitgain.nn.layout import ALIGNMENT
 
@@ -106,11 +106,11 @@ class BatchNorm(Norm):
         padding = -width % ALIGNMENT
         x, statistics, affine = x_KBD[:, :examples], buffers, parameters
         if padding:
-            x = F.pad(x, (0, padding))
-            statistics = {name: F.pad(value, (0, padding)) for name, value in buffers.items()}
-            affine = {name: F.pad(value, (0, padding)) for name, value in parameters.items()}
+            x = fn.pad(x, (0, padding))
+            statistics = {name: fn.pad(value, (0, padding)) for name, value in buffers.items()}
+            affine = {name: fn.pad(value, (0, padding)) for name, value in parameters.items()}
         # (B, K * D): torch's own kernel sees one long feature axis and is quicker than the formula spelled out.
-        y = F.batch_norm(
+        y = fn.batch_norm(
             x.transpose(0, 1).reshape(examples, -1),
             statistics["running_mean"].view(-1),
             statistics["running_var"].view(-1),
@@ -126,7 +126,7 @@ class BatchNorm(Norm):
             for name, value in buffers.items():
                 value.copy_(statistics[name][:, :width])
         if examples < batch:
-            return F.pad(y_KBD, (0, 0, 0, batch - examples))
+            return fn.pad(y_KBD, (0, 0, 0, batch - examples))
         return y_KBD.contiguous()
 
     def single(self, width: int) -> nn.Module:
@@ -165,7 +165,7 @@ class LayerNorm(Norm):
         training: bool,
         rows: int | None,
     ) -> Tensor:
-        return _affine(F.layer_norm(x_KBD, x_KBD.shape[-1:], eps=self.eps), parameters)
+        return _affine(fn.layer_norm(x_KBD, x_KBD.shape[-1:], eps=self.eps), parameters)
 
     def single(self, width: int) -> nn.Module:
         return nn.LayerNorm(width, self.eps, self.affine)
@@ -201,7 +201,7 @@ class RMSNorm(Norm):
         training: bool,
         rows: int | None,
     ) -> Tensor:
-        return _affine(F.rms_norm(x_KBD, x_KBD.shape[-1:], eps=self.eps), parameters)
+        return _affine(fn.rms_norm(x_KBD, x_KBD.shape[-1:], eps=self.eps), parameters)
 
     def single(self, width: int) -> nn.Module:
         return nn.RMSNorm(width, self.eps, self.affine)

@@ -123,7 +123,9 @@ class PackData:
     def part_batches(self, part: Part, limit: int) -> list[Batch]:
         """A part's rows in their order, at most ``limit`` a member at a time."""
         return [
-            b for i in self._rows[part].split(limit, 1) for b in self._batches(i[None], i.shape[1])
+            b
+            for i in torch.split(self._rows[part], limit, 1)
+            for b in self._batches(i[None], i.shape[1])
         ]
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor]:

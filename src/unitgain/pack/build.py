@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from unitgain.data import Prepared
+from unitgain.errors import ConfigError
 from unitgain.nn.activations import as_activation, saturation_bounds
 from unitgain.nn.dropout import DropoutKind
 from unitgain.nn.init import Initializer, as_bias_initializer, as_initializer, with_bias
@@ -15,7 +16,6 @@ from unitgain.nn.layout import row_quantum
 from unitgain.nn.losses import Loss, as_loss
 from unitgain.nn.mlp import MLP, Shape
 from unitgain.nn.norm import Norm
-from unitgain.errors import ConfigError
 from unitgain.pack.batches import PackData
 from unitgain.pack.engine import Pack, ProbePlan
 from unitgain.pack.optim import Optimizer
@@ -56,9 +56,8 @@ def build_loss(specs: Sequence[RunSpec], device: torch.device | str = "cpu") -> 
     if isinstance(node, Custom):
         return as_loss(instantiate(node, _key_="loss"), specs[0].data.task)
     kind = locate(node.target)
-    stacked: Loss = kind.stack(
-        [s.resolved_loss.arguments() for s in specs], DTYPES[specs[0].trainer.precision]
-    )
+    dtype = DTYPES[specs[0].trainer.precision]
+    stacked: Loss = kind.stack([s.resolved_loss.arguments() for s in specs], dtype, device)
     return stacked
 
 

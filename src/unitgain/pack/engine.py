@@ -275,7 +275,8 @@ class Pack:
         if self.clip_K1 is None:
             return gradient_KP
         norm_K1 = torch.linalg.vector_norm(gradient_KP, dim=1, keepdim=True)
-        return gradient_KP * (self.clip_K1 / (norm_K1 + 1e-6)).clamp(max=1.0)
+        clipped_KP: Tensor = gradient_KP * (self.clip_K1 / (norm_K1 + 1e-6)).clamp(max=1.0)
+        return clipped_KP
 
     def _prepare(self, first: int) -> None:
         steps = self.steps_per_epoch

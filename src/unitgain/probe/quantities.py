@@ -4,6 +4,7 @@ Shapes: K members, L layers (the output layer included), B examples, D units, I 
 what a quantity needs (no bias; no activation behind the output layer) gets NaN.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -67,7 +68,8 @@ def norm(x: Tensor) -> Tensor:
     flat = x.flatten(1)
     largest = torch.linalg.vector_norm(flat, ord=torch.inf, dim=1, keepdim=True)
     scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
-    return torch.linalg.vector_norm(flat / scale, dim=1) * scale[:, 0]
+    norm_N: Tensor = torch.linalg.vector_norm(flat / scale, dim=1) * scale[:, 0]
+    return norm_N
 
 
 def grad_preactivation(t: LayerTensors) -> Tensor:
@@ -77,7 +79,7 @@ def grad_preactivation(t: LayerTensors) -> Tensor:
     (Schoenholz et al. 2017, arXiv 1611.01232, eq. 16). With $J = E_b[\ell_b]$ it is $\sqrt{B} \|dJ/dz\|_F$.
     """
     examples = next(g.shape[1] for g in t.preactivation_gradients if g is not None)
-    return per_layer(t.preactivation_gradients, norm) * examples**0.5
+    return per_layer(t.preactivation_gradients, norm) * math.sqrt(examples)
 
 
 def grad_weight(t: LayerTensors) -> Tensor:
@@ -157,4 +159,4 @@ def measure(tensors: LayerTensors, quantities: Mapping[str, Quantity]) -> Tensor
     with torch.no_grad():
         values = [quantity(tensors) for quantity in quantities.values()]
         # One that no layer has is a single row of NaN: it takes the members' axis from the others.
-        return torch.stack(torch.broadcast_tensors(*values))
+        return torch.stack(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]

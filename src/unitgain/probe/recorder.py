@@ -44,6 +44,13 @@ class Recorder:
         self._gradients: dict[int, Tensor] = {}
         self._activations: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
+        self._parameter_gradients: dict[int, Tensor] | None = None
+        self.activation: nn.Module | None = None
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the parameters' gradients were kept, which is when the optimizer takes a step."""
+        return self._parameter_gradients is not None
 
     @property
     def layers(self) -> int:
@@ -54,6 +61,7 @@ class Recorder:
         self._calls.clear()
         self._gradients.clear()
         self._activations.clear()
+        self._parameter_gradients = None
         self._handles = [m.register_forward_hook(self._on_linear) for m in self._linears]
         self._handles += [m.register_forward_hook(self._on_activation) for m in self._others]
         self._weights = {id(m): m.weight.detach().clone() for m in self._linears}
@@ -69,33 +77,50 @@ class Recorder:
             handle.remove()
         self._handles.clear()
 
-    def tensors(self, scale: float = 1.0) -> LayerTensors:
+    def keep_parameter_gradients(self) -> None:
+        """Copy the parameters' gradients as they are now, before whatever is done to them next."""
+        parameters = [p for m in self._linears for p in m.parameters(recurse=False)]
+        self._parameter_gradients = {
+            id(p): p.grad.detach().clone() for p in parameters if p.grad is not None
+        }
+
+    def tensors(
+        self, scale: float = 1.0, saturated: Callable[[Tensor], Tensor] | None = None
+    ) -> LayerTensors:
         """What was recorded, with a leading member axis of one.
 
         Args:
             scale: what the loss was multiplied by before the backward pass (a gradient scaler's factor).
+            saturated: tells which activations are saturated.
         """
         count = range(len(self._calls))
         weights = [self._weights[id(m)] for m in self._calls]
-        bias_gradients = [None if m.bias is None else m.bias.grad for m in self._calls]
         return LayerTensors(
             preactivation_gradients=[_packed(self._gradients.get(i), scale) for i in count],
             activations=[_packed(self._activations.get(i)) for i in count],
             weights=[w.unsqueeze(0) for w in weights],
-            weight_gradients=[_packed(m.weight.grad) for m in self._calls],
-            bias_gradients=[_packed(g) for g in bias_gradients],
+            weight_gradients=[_packed(self._gradient_of(m.weight)) for m in self._calls],
+            bias_gradients=[_packed(self._gradient_of(m.bias)) for m in self._calls],
             weight_updates=[
                 (m.weight.detach() - w).unsqueeze(0)
                 for m, w in zip(self._calls, weights, strict=True)
             ],
+            saturated=saturated,
         )
+
+    def _gradient_of(self, parameter: Tensor | None) -> Tensor | None:
+        if parameter is None:
+            return None
+        if self._parameter_gradients is None:
+            return parameter.grad
+        return self._parameter_gradients.get(id(parameter))
 
     def _on_linear(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if not output.requires_grad or not isinstance(module, nn.Linear):
             return
         index = len(self._calls)
         self._calls.append(module)
-        output.register_hook(self._keeper(index))
+        output.register_hook(self._keeper(index))  # type: ignore[no-untyped-call]
 
     def _keeper(self, index: int) -> Callable[[Tensor], None]:
         def keep(gradient: Tensor) -> None:
@@ -108,6 +133,7 @@ class Recorder:
         plain = not any(True for _ in module.parameters())
         if plain and self._calls and isinstance(output, Tensor) and output.requires_grad:
             self._activations.setdefault(len(self._calls) - 1, output.detach())
+            self.activation = self.activation or module
 
 
 def _packed(tensor: Tensor | None, scale: float = 1.0) -> Tensor | None:

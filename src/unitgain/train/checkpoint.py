@@ -1,4 +1,4 @@
-"""What a member's checkpoint holds: plain types and tensors in torch.nn's shapes, loadable with ``weights_only=True``."""
+"""What a member's checkpoint holds: plain types, and tensors in torch.nn's shapes."""
 
 import io
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ FORMAT = 1
 def pack_member(pack: Pack, k: int, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     """The checkpoint of member ``k`` as the bytes of ``torch.save``.
 
-    ``state_dict`` loads into ``pack.mlp.unpack(k)``, an ordinary Sequential; ``optimizer`` holds the optimizer's tensors
-    under the same names.
+    ``torch.load`` reads it with ``weights_only=True``. Its ``state_dict`` loads into ``pack.mlp.unpack(k)``, an
+    ordinary Sequential; ``optimizer`` holds the optimizer's tensors under the same names.
 
     Args:
         pack: whose member it is.

@@ -137,7 +137,7 @@ def _start_at(trainer: pl.Trainer, contents: Sequence[Mapping[str, Any]]) -> Non
             f"members of one pack must resume at one epoch, got {sorted(starts)}; resume them one by one"
         )
     epoch = starts.pop()
-    trainer.fit_loop.epoch_progress.current.processed = epoch
+    trainer.fit_loop.epoch_progress.current.processed = epoch  # type: ignore[attr-defined]
     trainer.fit_loop.epoch_progress.current.completed = epoch
     trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = contents[
         0
@@ -216,12 +216,13 @@ def process_settings(spec: RunSpec) -> Iterator[None]:
     """Threads, determinism and quiet libraries, as the run wants them and for as long as it lasts."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     torch.set_num_threads(spec.trainer.threads)
     # Kernels here write all that they allocate; filling it first would cost a pass over memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     # What cuBLAS needs in order to be deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for logger in loggers:
@@ -235,7 +236,7 @@ def process_settings(spec: RunSpec) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -249,7 +250,7 @@ def _interruptible() -> Iterator[threading.Event]:
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
         event.set()
         signal.signal(signal.SIGINT, before)
 

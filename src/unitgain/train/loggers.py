@@ -92,7 +92,12 @@ class _Wandb(LoggerFactory):
     def __init__(
         self, project: str, entity: str | None, group: str | None, job_type: str | None, mode: str
     ) -> None:
-        self._where = {"project": project, "entity": entity, "group": group, "job_type": job_type}
+        self._where: dict[str, Any] = {
+            "project": project,
+            "entity": entity,
+            "group": group,
+            "job_type": job_type,
+        }
         self._mode = mode
 
     def open(self, context: RunContext) -> Logger | None:

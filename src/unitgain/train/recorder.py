@@ -44,8 +44,7 @@ class Recorder(pl.Callback):
         self.specs, self.members, self.resumed = specs, members, resumed
         self.scores = Scores(spec)
         early = spec.callbacks.early_stopping
-        mode = "max" if self.scores.mode(spec) == "max" else "min"
-        self.tracker = Tracker(len(specs), mode, early.patience, early.min_delta)
+        self.tracker = Tracker(len(specs), self.scores.mode(spec), early.patience, early.min_delta)
         self.epoch_state: dict[str, Tensor] = {}
         self.final: list[Row] = [{} for _ in specs]
         self._saved_at = time.monotonic()
@@ -59,7 +58,7 @@ class Recorder(pl.Callback):
         for k, content in enumerate(self.resumed):
             self.tracker.restore(k, content["tracker"])
             best = self.members[k].best_at(content["tracker"]["best_epoch"])
-            restore_member(pack, k, content | {"state_dict": best} if best else content)
+            restore_member(pack, k, {**content, "state_dict": best} if best else content)
         self.tracker.best_state = {n: t.clone() for n, t in pack.mlp.block_state().items()}
         for k, content in enumerate(self.resumed):
             restore_member(pack, k, content)

@@ -4,7 +4,7 @@ Shapes: K members, N rows, C classes, T targets.
 """
 
 from collections.abc import Mapping
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -30,15 +30,14 @@ class Scores:
         self._task = spec.data.task
         self._limit = spec.trainer.eval_batch_size
         self._given = {
-            name: _instantiated(node, name)
-            for name, node in spec.resolved_metrics.items()
+            name: _instantiated(node, name) for name, node in spec.resolved_metrics.items()
         }
         self.metrics: Mapping[str, PackedMetric] = {
             name: as_metric(m) for name, m in self._given.items()
         }
 
-    def mode(self, spec: RunSpec) -> "str":
-        """min or max: which way the monitored metric is better."""
+    def mode(self, spec: RunSpec) -> Literal["min", "max"]:
+        """Either min or max: which way the monitored metric is better."""
         if spec.monitor_mode is not None:
             return spec.monitor_mode
         return "max" if higher_is_better(self._given[spec.monitor.removeprefix("val/")]) else "min"

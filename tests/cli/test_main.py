@@ -1,0 +1,117 @@
+import subprocess
+import sys
+
+import pytest
+
+import unitgain
+from unitgain.cli import main
+
+
+def test_help_lists_every_command(capsys):
+    assert main([]) == 0
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in ("train", "evaluate", "resume", "--version", "UNITGAIN_ALLOW", "HYDRA_FULL_ERROR"):
+        assert name in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"unitgain {unitgain.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["trian"],
+            "error: trian: no such command; did you mean train? commands: train, evaluate, resume\n",
+        ),
+        (
+            ["model.depth=3"],
+            "error: model.depth=3: must come behind a command; "
+            "did you mean unitgain train model.depth=3?\n",
+        ),
+        (["train", "--mutlirun"], "error: --mutlirun: no such option; did you mean --multirun?\n"),
+        (
+            ["train", "-m", "--cfg", "job"],
+            "error: --multirun and --cfg: only one of them can be given\n",
+        ),
+        (
+            ["train", "--cfg", "jb"],
+            "error: --cfg/-c: invalid choice: 'jb' (choose from 'job', 'hydra', 'all')\n",
+        ),
+        (["train", "--resolve"], "error: --resolve: needs --cfg or --help beside it\n"),
+        (
+            ["train", "--config-dir", "nowhere"],
+            "error: --config-dir: must be a folder that exists, got nowhere\n",
+        ),
+        (
+            ["train", "--cfg", "job", "-p", "optimzer"],
+            "error: --package: no such key, got optimzer\n",
+        ),
+    ],
+)
+def test_a_slip_is_one_line(arguments, expected, capsys):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err == expected
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "-sc", "install=bash"],
+        ["train", "-sc", "query=bash"],
+        ["train", "--cfg", "job"],
+        ["train", "model.depth=0"],
+        ["train", "modle.depth=3", "init=hee"],
+        ["train", "-m", "model.depth=0,1"],
+        ["evaluate", "nowhere"],
+        ["evaluate", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_what_comes_before_training_imports_nothing_heavy(arguments, tmp_path):
+    program = (
+        "import sys\n"
+        "from unitgain.cli import main\n"
+        f"main({arguments!r})\n"
+        "heavy = ('torch', 'lightning', 'sklearn', 'pandas', 'matplotlib', 'wandb')\n"
+        "sys.exit(str([name for name in heavy if name in sys.modules]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PYTHONPATH": str(unitgain.__path__[0]).removesuffix("unitgain"),
+            "COMP_LINE": "unitgain train init=",
+        },
+        cwd=tmp_path,
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_it_runs_as_a_module_too(command):
+    done = command("--version")
+    assert (done.returncode, done.stdout) == (0, f"unitgain {unitgain.__version__}\n")
+
+
+def test_what_is_unexpected_shows_its_traceback(monkeypatch, capsys, train):
+    train.ending = lambda spec: RuntimeError("a bug")
+    assert main(["train"]) == 1
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert text.endswith("RuntimeError: a bug\n")
+
+
+def test_ctrl_c_is_130(capsys, train):
+    train.ending = lambda spec: KeyboardInterrupt()
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

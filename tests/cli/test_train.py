@@ -1,0 +1,184 @@
+import math
+import os
+import re
+
+import pytest
+
+from unitgain.cli import main
+from unitgain.errors import DataError
+from unitgain.spec import run_hash
+
+QUIET = "figures=false"
+
+
+def test_a_run_gets_the_typed_configuration_its_directory_and_the_overrides(train, tmp_path):
+    assert main(["train", QUIET, "model.depth=3", "-r", "optimizer.lr=1e-2"]) == 0
+    [call] = train.calls
+    assert call.spec.model.depth == 3
+    assert call.spec.optimizer.arguments()["lr"] == 0.01
+    assert call.overrides == [(QUIET, "model.depth=3", "optimizer.lr=1e-2")]
+    assert call.directory.parent == tmp_path / "runs"
+    stamp, _, identity = call.directory.name.rpartition("-")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", stamp)
+    assert identity == run_hash(call.spec)
+    assert os.listdir(call.directory) == ["touched"]
+
+
+def test_runs_go_where_the_environment_says(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITGAIN_RUNS", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("UNITGAIN_SWEEPS", str(tmp_path / "many"))
+    assert main(["train", QUIET]) == 0
+    assert main(["train", "-m", "seed=1,2"]) == 0
+    places = [call.directory.relative_to(tmp_path).parts[0] for call in train.calls]
+    assert places == ["elsewhere", "many", "many"]
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_end_of_a_run_shows_metrics_verdict_and_places(train, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["train", QUIET]) == 0
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines()]
+    assert ["train", "val", "test"] in rows
+    assert ["loss", "0.2500", "0.5000", "0.7500"] in rows
+    assert ["r2", "-2.000"] in rows
+    assert ["gradients", "flow"] in rows
+    [place] = [row[1] for row in rows if row and row[0] == "run"]
+    assert place == str(train.calls[0].directory.relative_to(os.getcwd()))
+
+
+@pytest.mark.parametrize(("status", "code"), [("diverged", 3), ("interrupted", 130)])
+def test_how_a_run_ended_is_the_exit_status(train, capsys, status, code):
+    train.ending = lambda spec: {"status": status, "message": "at step 7", "metrics": {}}
+    assert main(["train", QUIET]) == code
+    assert f"{status}: at step 7" in capsys.readouterr().out
+
+
+def test_a_fault_found_in_the_job_is_a_line_and_leaves_no_empty_directory(train, capsys, tmp_path):
+    train.ending = lambda spec: DataError("x.csv: no rows", "x.csv: no columns")
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "error: x.csv: no rows\nerror: x.csv: no columns\n"
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_figures_are_drawn_and_named(train, capsys, monkeypatch, tmp_path):
+    drawn = []
+
+    def draw(directory):
+        drawn.append(directory)
+        return [directory / "figures" / "flow.svg", directory / "figures" / "flow.png"]
+
+    monkeypatch.setattr("unitgain.report.gradient_flow_figure", draw)
+    assert main(["train"]) == 0
+    assert drawn == [train.calls[0].directory]
+    assert re.search(r"^figure +runs/.*/figures/flow.png$", capsys.readouterr().out, re.M)
+    assert main(["train", "probe=off"]) == 0
+    assert main(["train", QUIET]) == 0
+    assert len(drawn) == 1
+
+
+def test_a_figure_that_can_not_be_drawn_does_not_undo_the_run(train, capsys):
+    assert main(["train"]) == 0
+    assert "no figure: " in capsys.readouterr().out
+
+
+def test_a_multirun_runs_every_job_whatever_happens_to_one(train, capsys):
+    endings = {
+        1: {},
+        2: DataError("no rows"),
+        3: RuntimeError("a bug"),
+        4: {"status": "diverged", "message": "at step 7", "monitor": None},
+    }
+    train.ending = lambda spec: endings[spec.seed]
+    assert main(["train", "-m", "seed=1,2,3,4", "model.depth=2"]) == 1
+    assert [call.spec.seed for call in train.calls] == [1, 2, 3, 4]
+    assert len({call.directory for call in train.calls}) == 4
+    captured = capsys.readouterr()
+    assert "job 2/4  seed=2\n" in captured.out
+    ending = captured.out[captured.out.index("overrides") :].splitlines()
+    assert [row.split()[:3] for row in ending[1:5]] == [
+        ["1", "seed=1", "finished"],
+        ["2", "seed=2", "failed"],
+        ["3", "seed=3", "failed"],
+        ["4", "seed=4", "diverged"],
+    ]
+    assert ending[5:9] == [
+        "job 2 (seed=2) failed: no rows",
+        "job 3 (seed=3) failed: RuntimeError: a bug",
+        "job 4 (seed=4) diverged: at step 7",
+        "1 of 4 jobs finished",
+    ]
+    assert "Traceback" in captured.err
+    assert "Error executing job" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("endings", "code"),
+    [
+        ([{}, {}], 0),
+        ([{}, {"status": "diverged"}], 3),
+        ([{"status": "diverged"}, DataError("x")], 2),
+        ([RuntimeError("x"), DataError("x")], 1),
+    ],
+)
+def test_the_worst_job_is_the_exit_status_of_a_multirun(train, endings, code):
+    train.ending = lambda spec: endings[spec.seed]
+    assert main(["train", "-m", "seed=0,1"]) == code
+
+
+def test_an_interrupted_job_ends_the_multirun(train, capsys):
+    train.ending = lambda spec: {"status": "interrupted", "message": "by you"}
+    assert main(["train", "-m", "seed=1,2,3"]) == 130
+    assert len(train.calls) == 1
+    assert "0 of 3 jobs finished" in capsys.readouterr().out
+
+
+def test_a_multirun_may_be_an_experiment_of_the_users_own(train, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "depths.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        "      model.depth: 2,3\n      init: he,xavier\n"
+    )
+    assert main(["train", "--config-dir", "mine", "experiment=depths"]) == 0
+    assert [(c.spec.model.depth, c.spec.init.target.rpartition(".")[2]) for c in train.calls] == [
+        (2, "he"),
+        (2, "xavier"),
+        (3, "he"),
+        (3, "xavier"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "how", [["--config-dir", "mine"], ["hydra.searchpath=[mine]"]], ids=["folder", "searchpath"]
+)
+def test_options_of_the_users_own(train, tmp_path, how, monkeypatch):
+    (tmp_path / "mine" / "init").mkdir(parents=True)
+    (tmp_path / "mine" / "init" / "big.yaml").write_text("_target_: ownpackage.big\nscale: 3\n")
+    monkeypatch.setenv("UNITGAIN_ALLOW", "ownpackage")
+    assert main(["train", QUIET, *how, "init=big", "init.scale=4"]) == 0
+    assert main(["train", *how, "-m", "init=big,he"]) == 0
+    assert train.calls[0].spec.init.arguments() == {"scale": 4}
+    assert [call.spec.init.target for call in train.calls[1:]] == [
+        "ownpackage.big",
+        "unitgain.nn.init.he",
+    ]
+
+
+def test_the_monitored_metric_is_what_a_sweeper_gets(train):
+    from unitgain.cli._job import Task
+
+    returned = []
+    original = Task.__call__
+
+    def spy(task, config):
+        returned.append(original(task, config))
+        return returned[-1]
+
+    endings = {1: {"monitor": 0.125}, 2: {"monitor": None}, 3: DataError("x")}
+    train.ending = lambda spec: endings[spec.seed]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "__call__", spy)
+        main(["train", "-m", "seed=1,2,3"])
+    assert returned[0] == 0.125
+    assert math.isnan(returned[1])
+    assert math.isnan(returned[2])
