@@ -41,7 +41,7 @@ def test_the_end_of_a_run_shows_metrics_verdict_and_places(train, capsys, monkey
     rows = [line.split() for line in text.splitlines()]
     assert ["train", "val", "test"] in rows
     assert ["loss", "0.2500", "0.5000", "0.7500"] in rows
-    assert ["r2", "-2.000"] in rows
+    assert ["r2", "-2.0000"] in rows
     assert ["gradients", "flow"] in rows
     [place] = [row[1] for row in rows if row and row[0] == "run"]
     assert place == str(train.calls[0].directory.relative_to(os.getcwd()))

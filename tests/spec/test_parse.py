@@ -46,7 +46,7 @@ def line(**config):
         (
             {"model": {**MLP, "norm_position": "before"}},
             "model.norm_position: must be one of 'before_activation', 'after_activation', "
-            "got 'before'",
+            "got 'before'; did you mean 'before_activation'?",
         ),
         (
             {"model": {**MLP, "width": [64, 0]}},
@@ -141,26 +141,18 @@ def line(**config):
         ),
         ({"seed": -1}, "seed: must be at least 0 and at most 4294967295, got -1"),
         ({"tags": "a"}, "tags: must be a list, each element a string, got 'a'"),
-        (
-            {
-                "data": {
-                    "_target_": "unitgain.data.sources.csv",
-                    "task": "regression",
-                    "path": "???",
-                }
-            },
-            None,
-        ),
     ],
 )
 def test_one_fault_is_one_line(config, expected):
-    if expected is None:
-        assert lines(**config) == (
-            "data.path: is required: a string",
-            "data.target_column: is required: a list, each element a string",
-        )
-    else:
-        assert line(**config) == expected
+    assert line(**config) == expected
+
+
+def test_what_a_file_marks_as_to_be_given_is_required():
+    csv = {"_target_": "unitgain.data.sources.csv", "task": "regression", "path": "???"}
+    assert lines(data=csv) == (
+        "data.path: is required: a string",
+        "data.target_column: is required: a list, each element a string",
+    )
 
 
 def test_all_faults_come_at_once_nested_ones_and_those_between_keys_too():
@@ -175,8 +167,16 @@ def test_all_faults_come_at_once_nested_ones_and_those_between_keys_too():
     )
     keys = [each.split(":")[0] for each in found]
     assert sorted(keys) == sorted(
-        ["seed", "modle", "model.depth", "model.dept", "dropout.p"]
-        + ["optimizer.nesterov", "loss", "monitor"]
+        [
+            "seed",
+            "modle",
+            "model.depth",
+            "model.dept",
+            "dropout.p",
+            "optimizer.nesterov",
+            "loss",
+            "monitor",
+        ]
     )
 
 

@@ -29,7 +29,7 @@ flags:
                         --resolve fills in ${...}
   --cfg hydra           print Hydra's own part
   -p, --package KEY     print no more than this key
-  -cd, --config-dir DIR add a folder of your own: DIR/init/mine.yaml is init=mine
+  -cd, --config-dir DIR add a folder of options: DIR/init/mine.yaml is init=mine
   -cn, --config-name X  compose X.yaml instead of train.yaml
   --info [WHAT]         what Hydra found: defaults, searchpath, plugins, ...
   --hydra-help          Hydra's own help

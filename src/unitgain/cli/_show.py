@@ -21,7 +21,8 @@ def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
     console = Console(highlight=False)
     console.print()
     if result.status != "finished":
-        reason = f": {result.message}" if result.message else ""
+        message = (result.message or "").removeprefix(result.status).lstrip(" :")
+        reason = f": {message}" if message else ""
         _line(console, Text(result.status, "bold red") + Text(reason))
     if result.metrics:
         console.print(metrics_table(result.metrics))
@@ -53,15 +54,15 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
 
 
 def number(value: float) -> str:
-    """A metric to four digits.
+    """A metric to four decimals, or four digits where it is large.
 
     Example:
         >>> number(0.98765), number(1234.56), number(1e-9)
         ('0.9877', '1235', '1e-09')
     """
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:#.4g}".rstrip(".")
-    return f"{value:.3g}"
+    if value == 0 or 1e-3 <= abs(value) < 10:
+        return f"{value:.4f}"
+    return f"{value:#.4g}".rstrip(".") if 10 <= abs(value) < 1e4 else f"{value:.3g}"
 
 
 def show_job(index: int, total: int | None, overrides: Sequence[str]) -> None:

@@ -211,6 +211,29 @@ class Saturation:
                 result |= (h - asymptote).abs() < _NEAR * abs(asymptote - self.phi_0)
         return result
 
+    def share(self, h: Tensor) -> Tensor:
+        """The share of saturated entries over all but the first two dimensions.
+
+        Shape:
+            - h: (G, K, ...), activations
+            - return: (G, K)
+
+        Example:
+            >>> import torch
+            >>> saturation_bounds(torch.nn.Tanh()).share(torch.tensor([[[-0.96, 0.0, 0.94, 0.1]]]))
+            tensor([[0.2500]])
+        """
+        flat = h.flatten(2)
+        total = torch.zeros_like(flat[:, :, 0])
+        near = torch.empty_like(flat)
+        for asymptote in (self.lower, self.upper):
+            if asymptote is not None:
+                edge = asymptote + _NEAR * (self.phi_0 - asymptote)
+                beyond = torch.lt if asymptote < self.phi_0 else torch.gt
+                # Into floats at once: the mean of booleans takes a conversion as long as the comparison.
+                total = total + beyond(flat, edge, out=near).mean(2)
+        return total
+
 
 def saturation_bounds(activation: nn.Module) -> Saturation:
     """The finite asymptotes of an elementwise activation, found on numbers far from zero.

@@ -45,13 +45,16 @@ def initialize(mlp: MLP, inits: Sequence[MemberInit]) -> None:
             fill_member(weight, bias, init.of_layer(i, mlp.depth), generator(seed, "init", i))
 
 
-def initialize_from_data(mlp: MLP, inits: Sequence[MemberInit], x_KBD: Tensor) -> None:
+def initialize_from_data(
+    mlp: MLP, inits: Sequence[MemberInit], x_KBD: Tensor, rows: int | None = None
+) -> None:
     """Rescale, layer by layer, the weights of the members whose initializers ask for it (LSUV).
 
     Args:
         mlp: already filled.
         inits: as given to `initialize`.
         x_KBD: a batch, each member its own.
+        rows: how many of the B rows are examples, the rest being padding. None: all.
 
     Reference:
         Mishkin and Matas 2016, arXiv 1511.06422, algorithm 1.
@@ -60,10 +63,12 @@ def initialize_from_data(mlp: MLP, inits: Sequence[MemberInit], x_KBD: Tensor) -
         wanted = [init.of_layer(i, mlp.depth).data_driven for init in inits]
         for settings in dict.fromkeys(w for w in wanted if w is not None):
             chosen = [k for k, w in enumerate(wanted) if w == settings]
-            _rescale_layer(mlp, i, settings, chosen, x_KBD)
+            _rescale_layer(mlp, i, settings, chosen, x_KBD, rows)
 
 
-def _rescale_layer(mlp: MLP, i: int, settings: LSUV, chosen: list[int], x_KBD: Tensor) -> None:
+def _rescale_layer(
+    mlp: MLP, i: int, settings: LSUV, chosen: list[int], x_KBD: Tensor, rows: int | None
+) -> None:
     weight_KIO = mlp.layout.views(mlp.theta.detach())[mlp.layers[i].weight]
     drawn_KIO = weight_KIO[chosen]
     before = {name: tensor.clone() for name, tensor in mlp.block_state().items() if name != "theta"}
@@ -72,8 +77,8 @@ def _rescale_layer(mlp: MLP, i: int, settings: LSUV, chosen: list[int], x_KBD: T
         weight_KIO[chosen] = drawn_KIO * scale_K.to(drawn_KIO).view(-1, 1, 1)
         trace = Trace()
         with torch.no_grad():
-            mlp.train()(x_KBD, trace=trace)
-        return trace.preactivations[i][chosen]
+            mlp.train()(x_KBD, rows=rows, trace=trace)
+        return trace.preactivations[i][chosen, :rows]
 
     preactivation(lsuv_rescale(preactivation, len(chosen), settings))
     # The passes in training mode moved the running statistics of batch norm.

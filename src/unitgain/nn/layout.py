@@ -61,6 +61,7 @@ class Layout:
         self.total = 0
         self.pieces: list[int] = []
         self._piece_of: list[int] = []
+        self._runs_of_kind: dict[str, list[tuple[tuple[int, ...], int, int, int]]] = {}
 
     def add(self, name: str, layer: int, kind: str, shape: tuple[int, int]) -> int:
         """Append a tensor; returns the index of its slot."""
@@ -84,6 +85,45 @@ class Layout:
             pieces[piece].view(members, *slot.shape)
             for piece, slot in zip(self._piece_of, self.slots, strict=True)
         ]
+
+    def by_layer(self, block_KP: Tensor, kind: str) -> list[tuple[tuple[int, ...], Tensor]]:
+        """The tensors of one kind as (layers, values (G, K, size)), neighbouring layers of one shape together.
+
+        Views, not copies: the slots of equal layers lie at equal distances.
+        """
+        members, row = block_KP.shape[0], block_KP.stride(0)
+        start = block_KP.storage_offset()
+        return [
+            (
+                layers,
+                block_KP.as_strided((len(layers), members, size), (step, row, 1), start + offset),
+            )
+            for layers, size, step, offset in self._runs(kind)
+        ]
+
+    def _runs(self, kind: str) -> list[tuple[tuple[int, ...], int, int, int]]:
+        """(layers, size, distance, offset of the first) of neighbouring slots of one shape at one distance."""
+        if kind not in self._runs_of_kind:
+            runs: list[list[Slot]] = []
+            for slot in self.of_kind(kind):
+                run = runs[-1] if runs else []
+                fits = bool(run) and slot.shape == run[-1].shape
+                if len(run) > 1:
+                    fits = fits and slot.offset - run[-1].offset == run[1].offset - run[0].offset
+                if fits:
+                    run.append(slot)
+                else:
+                    runs.append([slot])
+            self._runs_of_kind[kind] = [
+                (
+                    tuple(s.layer for s in run),
+                    run[0].size,
+                    run[1].offset - run[0].offset if len(run) > 1 else self.total,
+                    run[0].offset,
+                )
+                for run in runs
+            ]
+        return self._runs_of_kind[kind]
 
     def member(self, block_KP: Tensor, k: int) -> dict[str, Tensor]:
         """Member ``k``'s tensors in torch.nn's shapes, as contiguous copies on the host, by name."""

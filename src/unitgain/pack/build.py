@@ -92,9 +92,11 @@ def build_pack(
         device=device,
         dtype=mlp.theta.dtype,
     )
+    _check_batches(mlp, data)
     if fresh:
-        x, _ = data.gather(data.epoch(0)[0].index)
-        initialize_from_data(mlp, [_member_init(s) for s in specs], x)
+        first = data.epoch(0)[0]
+        x, _ = data.gather(first.index)
+        initialize_from_data(mlp, [_member_init(s) for s in specs], x, first.rows)
     schedules: list[Schedule] = [instantiate(s.scheduler, _key_="scheduler") for s in specs]
     return Pack(
         mlp,
@@ -119,6 +121,17 @@ def _train_batches(spec: RunSpec) -> int | None:
     if spec.debug is None:
         return None
     return spec.debug.fast_dev_run or spec.debug.overfit or None
+
+
+def _check_batches(mlp: MLP, data: PackData) -> None:
+    """Refuse a batch of one example where its mean over the batch is taken off."""
+    smallest = data.last_rows or data.batch_size
+    if mlp.norm is not None and mlp.norm.centres and smallest == 1:
+        raise ConfigError(
+            "data.batch_size: every batch must hold at least 2 examples with norm=batch, but batches of "
+            f"{data.batch_size} from {data.size('train')} training rows end with one of 1; "
+            "change it, set data.drop_last=true, or choose norm=layer"
+        )
 
 
 def _norm(node: Component) -> Norm | None:
@@ -183,4 +196,4 @@ def _probe(spec: RunSpec, mlp: MLP) -> ProbePlan:
         quantities[name] = instantiate(node, _key_=f"probe.extra.{name}", _partial_=True)
     bounds = saturation_bounds(as_activation(mlp.activation))
     saturates = bounds.lower is not None or bounds.upper is not None
-    return ProbePlan(spec.probe.every or 0, quantities, bounds.saturated if saturates else None)
+    return ProbePlan(spec.probe.every or 0, quantities, bounds.share if saturates else None)

@@ -17,7 +17,7 @@ from unitgain.nn.mlp import MLP, Trace
 from unitgain.pack.batches import Batch, PackData, Part
 from unitgain.pack.optim import Optimizer
 from unitgain.pack.schedule import Array, Schedule
-from unitgain.probe.quantities import LayerTensors, Quantity, measure
+from unitgain.probe.quantities import Layers, LayerTensors, Quantity, measure
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ProbePlan:
     Args:
         every: steps between two measurements; 0 for never.
         quantities: by name.
-        saturated: tells which activations are saturated.
+        saturated: as in `LayerTensors`.
     """
 
     every: int
@@ -36,7 +36,7 @@ class ProbePlan:
 
     def due(self, step: int) -> bool:
         """Whether this step is measured."""
-        return self.every > 0 and step % self.every == 0
+        return self.every > 0 and bool(self.quantities) and step % self.every == 0
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ class Pack:
         self.mlp, self.data, self.loss, self.optimizer = mlp, data, loss, optimizer
         self.schedules, self.epochs, self.probe, self.autocast = schedules, epochs, probe, autocast
         theta = mlp.theta
-        self.clip_K1 = (
-            torch.tensor(clip_norm).to(theta).unsqueeze(1) if np.isfinite(clip_norm).any() else None
-        )
-        self.l2_K = torch.tensor(l2).to(theta) if any(l2) else None
+        self.clip_K1 = None
+        if np.isfinite(clip_norm).any():
+            self.clip_K1 = torch.tensor(clip_norm, dtype=torch.float64).to(theta).unsqueeze(1)
+        self.l2_K = torch.tensor(l2, dtype=torch.float64).to(theta) if any(l2) else None
         self._lr_K = optimizer.lr
         self.weight_mask_P = mlp.layout.mask("weight").to(theta)
 
@@ -209,6 +209,19 @@ class Pack:
             return self._blame_step(step, batch, key, k)
         raise ValueError(f"step {step} is not in epoch {epoch}")
 
+    def blame_part(self, part: Part, step: int, k: int, limit: int = 4096) -> Blame:
+        """Find where member ``k`` goes first on a part, with the parameters as they are before ``step``."""
+        self.mlp.eval()
+        for batch in self.data.part_batches(part, limit):
+            trace = Trace()
+            x, _ = self.data.gather(batch.index)
+            with torch.no_grad(), self.autocast():
+                self.mlp(x, rows=batch.rows, trace=trace)
+            for layer, z in enumerate(trace.preactivations, start=1):
+                if not z[k].isfinite().all():
+                    return Blame(step, layer, "pre-activation")
+        return Blame(step, self.mlp.depth + 1, "loss")
+
     def _blame_step(self, step: int, batch: Batch, keys_LK: Tensor | None, k: int) -> Blame:
         trace = Trace()
         loss_K, _ = self._forward(batch, keys_LK, trace)
@@ -240,32 +253,33 @@ class Pack:
         loss_K, _ = self._forward(batch, keys_LK, trace)
         wanted = [theta] if trace is None else [theta, *trace.preactivations]
         gradient, *z_gradients = torch.autograd.grad(self.objective(loss_K).sum(), wanted)
-        before = theta.detach().clone() if due else None
         self.optimizer.step(self._clipped(gradient), step)
-        if trace is not None and before is not None:
+        if trace is not None:
             steps.probe_step.append(step)
-            steps.probe_QKL.append(self._measure(trace, z_gradients, gradient, before, batch))
+            steps.probe_QKL.append(self._measure(trace, z_gradients, gradient, batch))
         return loss_K.detach()
 
+    @torch.no_grad()
     def _measure(
         self,
         trace: Trace,
         z_gradients: list[Tensor],
         gradient: Tensor,
-        before: Tensor,
         batch: Batch,
     ) -> Tensor:
-        mlp, rows = self.mlp, batch.rows
-        views, gradient_views = mlp.layout.views(before), mlp.layout.views(gradient)
-        update_views = mlp.layout.views(mlp.theta.detach() - before)
-        weights = [layer.weight for layer in mlp.layers]
+        layers = len(self.mlp.layers)
+
+        def of(block: Tensor, kind: str) -> Layers:
+            return Layers(layers, tuple(self.mlp.layout.by_layer(block, kind)))
+
+        rows = batch.rows
         tensors = LayerTensors(
-            preactivation_gradients=[g[:, :rows] for g in z_gradients],
-            activations=[*(h.detach()[:, :rows] for h in trace.activations), None],
-            weights=[views[i] for i in weights],
-            weight_gradients=[gradient_views[i] for i in weights],
-            bias_gradients=[None if b.bias is None else gradient_views[b.bias] for b in mlp.layers],
-            weight_updates=[update_views[i] for i in weights],
+            preactivation_gradients=_rows_of(Layers.of(z_gradients), rows),
+            activations=_rows_of(Layers.of([*trace.activations, None]), rows),
+            weights=of(self.mlp.theta.detach(), "weight"),
+            weight_gradients=of(gradient, "weight"),
+            bias_gradients=of(gradient, "bias"),
+            weight_updates=of(self.optimizer.delta, "weight"),
             saturated=self.probe.saturated,
         )
         return measure(tensors, self.probe.quantities)
@@ -275,8 +289,9 @@ class Pack:
         if self.clip_K1 is None:
             return gradient_KP
         norm_K1 = torch.linalg.vector_norm(gradient_KP, dim=1, keepdim=True)
-        clipped_KP: Tensor = gradient_KP * (self.clip_K1 / (norm_K1 + 1e-6)).clamp(max=1.0)
-        return clipped_KP
+        # A member that isn't clipped keeps its bits even where its norm overflows.
+        scale_K1 = torch.where(self.clip_K1.isinf(), 1.0, self.clip_K1 / (norm_K1 + 1e-6))
+        return gradient_KP * scale_K1.clamp(max=1.0)
 
     def _prepare(self, first: int) -> None:
         steps = self.steps_per_epoch
@@ -299,3 +314,10 @@ class Pack:
     def _tensors(self) -> dict[str, Tensor]:
         optimizer = {f"optimizer.{name}": t for name, t in self.optimizer.state.items()}
         return self.mlp.block_state() | optimizer
+
+
+def _rows_of(layers: Layers, rows: int | None) -> Layers:
+    """The tensors (G, K, B, D) without the padding of the batch."""
+    if rows is None:
+        return layers
+    return Layers(layers.count, tuple((i, tensor[:, :, :rows]) for i, tensor in layers.groups))

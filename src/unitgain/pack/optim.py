@@ -42,6 +42,9 @@ class Optimizer(abc.ABC):
         self.state: dict[str, Tensor] = {
             name: torch.zeros_like(theta_KP, requires_grad=False) for name in self.state_names()
         }
+        self.delta, self.scratch = (
+            torch.zeros_like(theta_KP, requires_grad=False) for _ in range(2)
+        )
         self._tables: dict[str, tuple[Tensor, ...]] = {}
         self._first_step = 0
 
@@ -60,7 +63,10 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        """One step in place; ``c`` holds this step's coefficients, each (K, 1)."""
+        """Put one step into ``delta``, which is then taken from theta; ``c`` holds its coefficients, each (K, 1).
+
+        ``scratch`` may be overwritten: a new tensor of that size at every step would cost more than the arithmetic.
+        """
 
     @property
     def lr(self) -> Array:
@@ -102,6 +108,16 @@ class Optimizer(abc.ABC):
         """Update theta with the coefficients of ``step``, which ``prepare`` must have covered."""
         i = step - self._first_step
         self.update(gradient_KP, {name: table[i] for name, table in self._tables.items()})
+        self.theta.sub_(self.delta)
+
+    def decayed(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> Tensor:
+        """The gradient with weight decay added, where some member has any."""
+        return gradient_KP + self.theta * c["weight_decay"] if self.decays else gradient_KP
+
+    def average(self, name: str, keep: Tensor, value_KP: Tensor, fresh: Tensor) -> Tensor:
+        """Move a running average in place: state = keep * state + fresh * value."""
+        state = self.state[name]
+        return state.mul_(keep).add_(torch.mul(value_KP, fresh, out=self.scratch))
 
 
 @final
@@ -135,14 +151,11 @@ class SGD(Optimizer):
         }
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        g = gradient_KP
-        if self.decays:
-            g = g + self.theta * c["weight_decay"]
+        g = self.decayed(gradient_KP, c)
         if self.state:
-            buffer = self.state["momentum_buffer"]
-            buffer.mul_(c["momentum"]).add_(g * c["fresh"])
+            buffer = self.average("momentum_buffer", c["momentum"], g, c["fresh"])
             g = g + buffer * c["momentum"] if self.members[0]["nesterov"] else buffer
-        self.theta.sub_(g * c["lr"])
+        torch.mul(g, c["lr"], out=self.delta)
 
 
 class _AdamStep:
@@ -168,16 +181,16 @@ class _AdamStep:
             "second_scale": 1.0 / np.sqrt(1.0 - beta2**t),
             "eps": optimizer.per_member("eps"),
             "weight_decay": optimizer.per_member("weight_decay"),
-            "shrink": 1.0 - lr_SK * optimizer.per_member("weight_decay"),
+            "shrinkage": lr_SK * optimizer.per_member("weight_decay"),
         }
 
     @staticmethod
     def update(optimizer: Optimizer, g: Tensor, c: Mapping[str, Tensor]) -> None:
-        m, v = optimizer.state["exp_avg"], optimizer.state["exp_avg_sq"]
-        m.mul_(c["beta1"]).add_(g * c["fresh1"])
-        v.mul_(c["beta2"]).add_((g * g).mul_(c["fresh2"]))
-        denominator = v.sqrt().mul_(c["second_scale"]).add_(c["eps"])
-        optimizer.theta.sub_((m * c["step_size"]).div_(denominator))
+        m = optimizer.average("exp_avg", c["beta1"], g, c["fresh1"])
+        square = torch.mul(g, g, out=optimizer.scratch)
+        v = optimizer.average("exp_avg_sq", c["beta2"], square, c["fresh2"])
+        denominator = torch.sqrt(v, out=optimizer.scratch).mul_(c["second_scale"]).add_(c["eps"])
+        torch.mul(m, c["step_size"], out=optimizer.delta).div_(denominator)
 
 
 @final
@@ -203,10 +216,7 @@ class Adam(Optimizer):
         return _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        g = gradient_KP
-        if self.decays:
-            g = g + self.theta * c["weight_decay"]
-        _AdamStep.update(self, g, c)
+        _AdamStep.update(self, self.decayed(gradient_KP, c), c)
 
 
 @final
@@ -232,9 +242,9 @@ class AdamW(Optimizer):
         return _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        if self.decays:
-            self.theta.mul_(c["shrink"])
         _AdamStep.update(self, gradient_KP, c)
+        if self.decays:
+            self.delta.add_(torch.mul(self.theta, c["shrinkage"], out=self.scratch))
 
 
 @final
@@ -273,17 +283,13 @@ class RMSprop(Optimizer):
         }
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        g = gradient_KP
-        if self.decays:
-            g = g + self.theta * c["weight_decay"]
-        v = self.state["square_avg"]
-        v.mul_(c["alpha"]).add_((g * g).mul_(c["fresh"]))
-        spread = v
+        g = self.decayed(gradient_KP, c)
+        square = torch.mul(g, g, out=self.scratch)
+        spread = self.average("square_avg", c["alpha"], square, c["fresh"])
         if "grad_avg" in self.state:
-            mean = self.state["grad_avg"]
-            mean.mul_(c["alpha"]).add_(g * c["fresh"])
-            spread = v - mean * mean
-        g = g / spread.sqrt().add_(c["eps"])
+            mean = self.average("grad_avg", c["alpha"], g, c["fresh"])
+            spread = spread - mean * mean
+        g = g / torch.sqrt(spread, out=self.scratch).add_(c["eps"])
         if "momentum_buffer" in self.state:
             g = self.state["momentum_buffer"].mul_(c["momentum"]).add_(g)
-        self.theta.sub_(g * c["lr"])
+        torch.mul(g, c["lr"], out=self.delta)

@@ -48,7 +48,8 @@ class Schedule(abc.ABC):
         if w == 0:
             return main
         ramp = self.warmup_factor + (1.0 - self.warmup_factor) * step_S / w
-        return np.where(step_S < w, ramp, main)
+        first = self.main(np.zeros(1), max(total - w, 1), epoch)
+        return np.where(step_S < w, ramp * first, main)
 
 
 @final

@@ -4,13 +4,14 @@ Quantities are pure functions of tensors to (K, L). `Recorder` gathers what they
 `judge` turns a record into a verdict.
 """
 
-from unitgain.probe.quantities import QUANTITIES, LayerTensors, measure
+from unitgain.probe.quantities import QUANTITIES, Layers, LayerTensors, measure
 from unitgain.probe.recorder import Recorder
 from unitgain.probe.verdict import Verdict, judge, slope_per_layer
 
 __all__ = [
     "QUANTITIES",
     "LayerTensors",
+    "Layers",
     "Recorder",
     "Verdict",
     "judge",

@@ -1,75 +1,120 @@
 """The quantities of gradient flow: pure functions from a step's tensors to (K, L).
 
-Shapes: K members, L layers (the output layer included), B examples, D units, I inputs of a layer. A layer that lacks
+Shapes: K members, L layers (the output layer included), B examples, D units, G layers of one shape. A layer that lacks
 what a quantity needs (no bias; no activation behind the output layer) gets NaN.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self, final
 
 import torch
 from torch import Tensor
 
-PerLayer = Sequence[Tensor | None]
+
+@final
+@dataclass(frozen=True)
+class Layers:
+    """Tensors by layer, those of one shape stacked: a deep net is measured with as many kernels as a shallow one.
+
+    Args:
+        count: L.
+        groups: layers (their indices) and their tensors (G, K, ...).
+    """
+
+    count: int
+    groups: tuple[tuple[tuple[int, ...], Tensor], ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor | None]) -> Self:
+        """Stack tensors (K, ...) of the layers in order; None for a layer that has none."""
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for i, tensor in enumerate(tensors):
+            if tensor is not None:
+                shapes.setdefault(tuple(tensor.shape), []).append(i)
+        groups = []
+        for indices in shapes.values():
+            stacked = torch.stack([t for i in indices if (t := tensors[i]) is not None])
+            groups.append((tuple(indices), stacked))
+        return cls(len(tensors), tuple(groups))
+
+    def reduce(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Apply ``function`` (G, K, ...) -> (G, K) to each group: (K, L), NaN for layers without a tensor."""
+        return self.table([function(tensor) for _, tensor in self.groups])
+
+    def table(self, values: Sequence[Tensor]) -> Tensor:
+        """Put the values of the groups, (G, K) each, in the order of the layers: (K, L)."""
+        if not values:
+            return torch.full((1, self.count), torch.nan)
+        covered = [i for indices, _ in self.groups for i in indices]
+        missing = [i for i in range(self.count) if i not in covered]
+        blank = torch.full_like(values[0][:1], torch.nan).expand(len(missing), -1)
+        rows = torch.cat([*values, blank])
+        order = [*covered, *missing]
+        if order == list(range(self.count)):
+            return rows.T
+        place = sorted(range(self.count), key=order.__getitem__)
+        return rows[torch.tensor(place, device=rows.device)].T
 
 
 @dataclass(frozen=True)
 class LayerTensors:
-    """What one optimizer step leaves behind, by layer; None where a layer has no such tensor.
+    """What one optimizer step leaves behind, by layer.
 
     Args:
         preactivation_gradients: dJ/dz_l (K, B, D), of the objective as it is differentiated, i.e. of a mean over B.
-        activations: h_l (K, B, D); None for the output layer.
-        weights: W_l (K, ...), before the step.
+        activations: h_l (K, B, D); the output layer has none.
+        weights: W_l (K, ...), behind the step.
         weight_gradients: dJ/dW_l (K, ...).
         bias_gradients: dJ/db_l (K, ...).
         weight_updates: the step's change of W_l (K, ...).
-        saturated: tells which entries of activations are saturated, None where the activation cannot saturate.
+        saturated: the share of saturated entries of activations (G, K, ...) -> (G, K), None where the activation cannot
+            saturate.
     """
 
-    preactivation_gradients: PerLayer
-    activations: PerLayer = ()
-    weights: PerLayer = ()
-    weight_gradients: PerLayer = ()
-    bias_gradients: PerLayer = ()
-    weight_updates: PerLayer = ()
-    saturated: Callable[[Tensor], Tensor] | None = field(default=None)
+    preactivation_gradients: Layers
+    activations: Layers
+    weights: Layers
+    weight_gradients: Layers
+    bias_gradients: Layers
+    weight_updates: Layers
+    saturated: Callable[[Tensor], Tensor] | None = None
+
+    @cached_property
+    def weight_norms(self) -> Tensor:
+        """The Frobenius norms of the weights, (K, L)."""
+        return norm(self.weights)
+
+    @cached_property
+    def activation_means(self) -> list[Tensor]:
+        """The means of the activations of each group, (G, K)."""
+        return [h.flatten(2).mean(2) for _, h in self.activations.groups]
 
 
 Quantity = Callable[[LayerTensors], Tensor]
 
+_SAFE_LEAST, _SAFE_GREATEST = 1e-15, 1e15
 
-def per_layer(tensors: PerLayer, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply ``function`` (N, ...) -> (N,) to every layer's members: (K, L).
 
-    Layers of one shape are stacked and measured at once: a deep net costs as many kernels as a shallow one.
+def norm(layers: Layers) -> Tensor:
+    """The Frobenius norm of each member's tensor of each layer, (K, L), right also where float32's squares are not.
+
+    Float32 squares vanish below 1e-23 and overflow above 1e19. A norm outside [1e-15, 1e15] is taken again in float64,
+    entry by entry, so that no member's bits depend on another's.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, tensor in enumerate(tensors):
-        if tensor is not None:
-            groups.setdefault(tuple(tensor.shape), []).append(i)
-    columns: list[Tensor | None] = [None] * len(tensors)
-    for shape, members in groups.items():
-        stacked = torch.stack([t for i in members if (t := tensors[i]) is not None])
-        values = function(stacked.view(-1, *shape[1:])).view(len(members), shape[0])
-        for i, row in zip(members, values.unbind(0), strict=True):
-            columns[i] = row
-    first = next((c for c in columns if c is not None), torch.empty(1))
-    blank = torch.full_like(first, torch.nan)
-    return torch.stack([blank if c is None else c for c in columns], dim=1)
-
-
-def norm(x: Tensor) -> Tensor:
-    """The Frobenius norm of each row of x (N, ...), finite and right wherever float32's squares are not.
-
-    Scaled by the largest entry, as LAPACK's xNRM2 does: plain float32 squares vanish below 1e-23.
-    """
-    flat = x.flatten(1)
-    largest = torch.linalg.vector_norm(flat, ord=torch.inf, dim=1, keepdim=True)
-    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
-    norm_N: Tensor = torch.linalg.vector_norm(flat / scale, dim=1) * scale[:, 0]
-    return norm_N
+    plain = layers.reduce(lambda x: torch.linalg.vector_norm(x.flatten(2), dim=2))
+    if plain.dtype != torch.float32:
+        return plain
+    safe = (plain >= _SAFE_LEAST) & (plain <= _SAFE_GREATEST)
+    # Only on CPU is it free to look; elsewhere both are computed rather than waited for.
+    if plain.device.type == "cpu" and bool(safe.all()):
+        return plain
+    exact = layers.reduce(
+        lambda x: torch.linalg.vector_norm(x.flatten(2), dim=2, dtype=torch.float64)
+    )
+    return torch.where(safe, plain, exact.to(plain.dtype))
 
 
 def grad_preactivation(t: LayerTensors) -> Tensor:
@@ -78,44 +123,43 @@ def grad_preactivation(t: LayerTensors) -> Tensor:
     $\sqrt{E_b \|\partial \ell_b / \partial z_b\|^2}$, the quantity that mean-field theory speaks of
     (Schoenholz et al. 2017, arXiv 1611.01232, eq. 16). With $J = E_b[\ell_b]$ it is $\sqrt{B} \|dJ/dz\|_F$.
     """
-    examples = next(g.shape[1] for g in t.preactivation_gradients if g is not None)
-    return per_layer(t.preactivation_gradients, norm) * math.sqrt(examples)
+    examples = next((g.shape[2] for _, g in t.preactivation_gradients.groups), 1)
+    return norm(t.preactivation_gradients) * math.sqrt(examples)
 
 
 def grad_weight(t: LayerTensors) -> Tensor:
     """The Frobenius norm of the objective's gradient with respect to the layer's weights."""
-    return per_layer(t.weight_gradients, norm)
+    return norm(t.weight_gradients)
 
 
 def grad_bias(t: LayerTensors) -> Tensor:
     """The norm of the objective's gradient with respect to the layer's biases."""
-    return per_layer(t.bias_gradients, norm)
+    return norm(t.bias_gradients)
 
 
 def weight_norm(t: LayerTensors) -> Tensor:
-    """The Frobenius norm of the layer's weights before the step."""
-    return per_layer(t.weights, norm)
+    """The Frobenius norm of the layer's weights behind the step."""
+    return t.weight_norms
 
 
 def update_ratio(t: LayerTensors) -> Tensor:
     """The Frobenius norm of the step's change of the weights over that of the weights themselves."""
-    return per_layer(t.weight_updates, norm) / per_layer(t.weights, norm)
+    return norm(t.weight_updates) / t.weight_norms
 
 
 def activation_mean(t: LayerTensors) -> Tensor:
     """The mean of the layer's activations over the batch and the units."""
-    return per_layer(t.activations, lambda h: h.flatten(1).mean(1))
+    return t.activations.table(t.activation_means)
 
 
 def activation_variance(t: LayerTensors) -> Tensor:
     """The variance (of the population) of the layer's activations over the batch and the units."""
-
-    def variance(h: Tensor) -> Tensor:
-        # Two passes: torch.var's one-pass kernel takes 15 times as long on CPU.
-        flat = h.flatten(1)
-        return (flat - flat.mean(1, keepdim=True)).square_().mean(1)
-
-    return per_layer(t.activations, variance)
+    # Two passes: torch.var's one-pass kernel takes 15 times as long on CPU.
+    spreads = [
+        (h.flatten(2) - mean.unsqueeze(2)).square_().mean(2)
+        for (_, h), mean in zip(t.activations.groups, t.activation_means, strict=True)
+    ]
+    return t.activations.table(spreads)
 
 
 def silent_fraction(t: LayerTensors) -> Tensor:
@@ -125,17 +169,16 @@ def silent_fraction(t: LayerTensors) -> Tensor:
     """
 
     def silent(h: Tensor) -> Tensor:
-        return ((h.amax(1) == 0) & (h.amin(1) == 0)).to(h.dtype).flatten(1).mean(1)
+        return ((h.amax(2) == 0) & (h.amin(2) == 0)).to(h.dtype).flatten(2).mean(2)
 
-    return per_layer(t.activations, silent)
+    return t.activations.reduce(silent)
 
 
 def saturated_fraction(t: LayerTensors) -> Tensor:
     """The share of the layer's activations within 5 % of an asymptote of the nonlinearity."""
-    saturated = t.saturated
-    if saturated is None:
-        return per_layer(t.activations, lambda h: torch.zeros_like(h[:, 0, 0]))
-    return per_layer(t.activations, lambda h: saturated(h).to(h.dtype).flatten(1).mean(1))
+    if t.saturated is None:
+        return t.activations.table([torch.zeros_like(mean) for mean in t.activation_means])
+    return t.activations.reduce(t.saturated)
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -157,6 +200,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 def measure(tensors: LayerTensors, quantities: Mapping[str, Quantity]) -> Tensor:
     """All quantities of one step as one tensor (Q, K, L) on the device of the data."""
     with torch.no_grad():
-        values = [quantity(tensors) for quantity in quantities.values()]
-        # One that no layer has is a single row of NaN: it takes the members' axis from the others.
+        device = tensors.preactivation_gradients.groups[0][1].device
+        values = [quantity(tensors).to(device) for quantity in quantities.values()]
+        # One that no layer has is a single row of NaN on the host: it takes the members' axis from the others.
         return torch.stack(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]

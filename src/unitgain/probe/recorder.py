@@ -10,7 +10,7 @@ from typing import Self, final
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from unitgain.probe.quantities import LayerTensors
+from unitgain.probe.quantities import Layers, LayerTensors
 
 
 @final
@@ -41,6 +41,7 @@ class Recorder:
         ]
         self._handles: list[RemovableHandle] = []
         self._calls: list[nn.Linear] = []
+        self._shape: tuple[int, ...] = ()
         self._gradients: dict[int, Tensor] = {}
         self._activations: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
@@ -91,20 +92,20 @@ class Recorder:
 
         Args:
             scale: what the loss was multiplied by before the backward pass (a gradient scaler's factor).
-            saturated: tells which activations are saturated.
+            saturated: as in `LayerTensors`.
         """
         count = range(len(self._calls))
-        weights = [self._weights[id(m)] for m in self._calls]
         return LayerTensors(
-            preactivation_gradients=[_packed(self._gradients.get(i), scale) for i in count],
-            activations=[_packed(self._activations.get(i)) for i in count],
-            weights=[w.unsqueeze(0) for w in weights],
-            weight_gradients=[_packed(self._gradient_of(m.weight)) for m in self._calls],
-            bias_gradients=[_packed(self._gradient_of(m.bias)) for m in self._calls],
-            weight_updates=[
-                (m.weight.detach() - w).unsqueeze(0)
-                for m, w in zip(self._calls, weights, strict=True)
-            ],
+            preactivation_gradients=Layers.of(
+                [_packed(self._gradients.get(i), scale) for i in count]
+            ),
+            activations=Layers.of([_packed(self._activations.get(i)) for i in count]),
+            weights=Layers.of([_packed(m.weight) for m in self._calls]),
+            weight_gradients=Layers.of([_packed(self._gradient_of(m.weight)) for m in self._calls]),
+            bias_gradients=Layers.of([_packed(self._gradient_of(m.bias)) for m in self._calls]),
+            weight_updates=Layers.of(
+                [_packed(m.weight - self._weights[id(m)]) for m in self._calls]
+            ),
             saturated=saturated,
         )
 
@@ -120,6 +121,7 @@ class Recorder:
             return
         index = len(self._calls)
         self._calls.append(module)
+        self._shape = tuple(output.shape)
         output.register_hook(self._keeper(index))  # type: ignore[no-untyped-call]
 
     def _keeper(self, index: int) -> Callable[[Tensor], None]:
@@ -129,9 +131,12 @@ class Recorder:
         return keep
 
     def _on_activation(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # The first leaf without parameters behind a linear layer is its activation: norms mostly have some.
+        # The first leaf without parameters that keeps a linear layer's shape is its activation: norms mostly have
+        # parameters, and a loss gives one number.
+        if not self._calls or not isinstance(output, Tensor) or not output.requires_grad:
+            return
         plain = not any(True for _ in module.parameters())
-        if plain and self._calls and isinstance(output, Tensor) and output.requires_grad:
+        if plain and tuple(output.shape) == self._shape:
             self._activations.setdefault(len(self._calls) - 1, output.detach())
             self.activation = self.activation or module
 

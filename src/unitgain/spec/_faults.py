@@ -66,8 +66,15 @@ def show(value: Any) -> str:
 
 
 def close_match(word: str, options: Iterable[str]) -> str | None:
-    """The option that was probably meant, if any is close."""
-    matches = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    """The option that was probably meant, if any is close or holds the whole word.
+
+    Example:
+        >>> close_match("dept", ["width", "depth"]), close_match("slope", ["negative_slope"])
+        ('depth', 'negative_slope')
+    """
+    options = sorted(options)
+    matches = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    matches += [option for option in options if len(word) > 2 and word in option]
     return matches[0] if matches else None
 
 

@@ -1,6 +1,5 @@
 """From a dotted path to the object, and from a node to what its target gives: all of it, here."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 from unitgain.errors import ConfigError, UnitgainError
 from unitgain.spec._allow import allowed_prefixes, is_allowed, refusal, remedy
 from unitgain.spec._base import Component, Custom
-from unitgain.spec._faults import join
+from unitgain.spec._faults import close_match, join
 
 _TORCH_OPERATORS = ("torch", "torch._C._nn")
 """What torch.nn.functional's operators that are written in C give as the module they are from."""
@@ -133,8 +132,8 @@ def _argument_faults(
     lines = []
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            meant = close_match(name, names)
+            hint = f"did you mean {meant}? " if meant else ""
             lines.append(f"{join(key, name)}: no argument of {path}; {hint}it takes {accepted}")
     required = [
         p.name
@@ -164,15 +163,23 @@ def _locate(path: str, key: str) -> Any:
 
 
 def _walk(path: str, key: str) -> Any:
-    """Follow a dotted path; a module is entered under its own name alone, or where it is allowed."""
+    """Follow a dotted path through modules, each under its own name or allowed, to one name at its end.
+
+    Methods are no targets: called with a ``self`` from the configuration, they get past what their
+    class is there to keep.
+    """
     parts = path.split(".")
-    found = _import(parts[0], path, key)
+    found: Any = _import(parts[0], path, key)
     for count in range(2, len(parts) + 1):
         so_far, name = ".".join(parts[:count]), parts[count - 1]
+        if not isinstance(found, ModuleType):
+            owner = so_far.rpartition(".")[0]
+            raise ConfigError(
+                f"{key}: must name a class or a function of a module, but in {path} the part {owner} "
+                f"is {_kind(found)}; write a function that calls it"
+            )
         following = getattr(found, name, None)
         if following is None:
-            if not isinstance(found, ModuleType):
-                raise _nowhere(found, name, path, key)
             following = _submodule(found, so_far, path, key)
         if isinstance(following, ModuleType) and not _is_own(following, so_far):
             raise ConfigError(
@@ -216,11 +223,11 @@ def _import(module: str, path: str, key: str) -> ModuleType:
         raise ConfigError(f"{key}: {module} can't be imported for {path}: {reason}") from error
 
 
-def _nowhere(owner: Any, name: str, path: str, key: str) -> ConfigError:
+def _nowhere(owner: ModuleType, name: str, path: str, key: str) -> ConfigError:
     public = [each for each in dir(owner) if not each.startswith("_")]
-    close = difflib.get_close_matches(name, public, n=1)
+    meant = close_match(name, public)
     parent = path.split(f".{name}", maxsplit=1)[0]
-    hint = f"; did you mean {parent}.{close[0]}?" if close else ""
+    hint = f"; did you mean {parent}.{meant}?" if meant else ""
     return ConfigError(f"{key}: must name something that exists, but {parent} has no {name}{hint}")
 
 

@@ -68,12 +68,13 @@ def fit(
         CheckpointError: nothing to resume from that is whole and belongs to the run.
     """
     spec = specs[0]
-    overrides = overrides or [()] * len(specs)
+    _check_accelerator(spec)
     with process_settings(spec), _interruptible() as interrupted:
         datamodule = PackedDataModule(specs)
         module = PackedModule(specs, datamodule.tables, interrupted.is_set)
         runs = [RunDirectory(Path(d)).create() for d in directories]
         contents = _contents(specs, runs) if resume else None
+        overrides = overrides or [_typed_before(run) if resume else () for run in runs]
         trainer = _trainer(spec, runs[0])
         members = _open_members(specs, runs, overrides, contents, module, trainer)
         recorder = Recorder(specs, members, contents)
@@ -81,7 +82,12 @@ def fit(
         _attach(trainer, spec, recorder)
         if contents is not None:
             _start_at(trainer, contents)
-        trainer.fit(module, datamodule=datamodule)
+        try:
+            trainer.fit(module, datamodule=datamodule)
+        except BaseException:
+            for member in members:
+                member.abort()
+            raise
         return [
             _close(member, recorder.summary(k, module.pack)) for k, member in enumerate(members)
         ]
@@ -93,10 +99,6 @@ def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
     precision: Any = {"32": "32-true", "64": "64-true"}.get(
         spec.trainer.precision, spec.trainer.precision
     )
-    if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"
-        )
     profiler = None
     if spec.debug is not None and spec.debug.profiler:
         profiler = SimpleProfiler(dirpath=run.path, filename="profile")
@@ -113,6 +115,18 @@ def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _check_accelerator(spec: RunSpec) -> None:
+    if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"
+        )
+
+
+def _typed_before(run: RunDirectory) -> Sequence[str]:
+    """The overrides that a run was started with."""
+    return run.read_overrides() if run.overrides.exists() else ()
 
 
 def _attach(trainer: pl.Trainer, spec: RunSpec, recorder: Recorder) -> None:
@@ -232,6 +246,8 @@ def process_settings(spec: RunSpec) -> Iterator[None]:
             warnings.filterwarnings(
                 "ignore", message=".*`LightningModule.configure_optimizers` returned `None`.*"
             )
+            # Lightning asks torch a question that torch wants to be asked otherwise.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
             yield
     finally:
         torch.set_num_threads(threads)

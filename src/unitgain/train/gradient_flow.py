@@ -148,7 +148,7 @@ def _saturated(activation: nn.Module | None) -> Any:
     if activation is None:
         return None
     try:
-        return saturation_bounds(as_activation(activation)).saturated
+        return saturation_bounds(as_activation(activation)).share
     except ConfigError:
         # Not elementwise, such as a softmax: saturation has no meaning there.
         return None

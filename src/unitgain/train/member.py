@@ -129,6 +129,11 @@ class Member:
             logger.log_metrics(final, summary["step"])
             factory.close(logger, summary["status"])
 
+    def abort(self) -> None:
+        """End the loggers of a fit that an error broke off."""
+        for factory, logger in self._loggers:
+            factory.close(logger, "failed")
+
 
 def _by_layer(values: Mapping[str, NDArray[np.float64]], i: int) -> dict[str, float]:
     return {

@@ -62,6 +62,12 @@ class Recorder(pl.Callback):
         self.tracker.best_state = {n: t.clone() for n, t in pack.mlp.block_state().items()}
         for k, content in enumerate(self.resumed):
             restore_member(pack, k, content)
+            if self.tracker.out_of_patience(k):
+                self.tracker.status[k] = "finished"
+        if not self.tracker.running or self.resumed[0]["epoch"] >= (trainer.max_epochs or 0):
+            # The run ended behind its last checkpoint: Lightning's loop has nothing left to do.
+            trainer.should_stop = True
+            self._finish(pack)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the state at the epoch's boundary: an abandoned epoch goes back to it."""
@@ -77,16 +83,15 @@ class Recorder(pl.Callback):
         step = (epoch + 1) * module.pack.steps_per_epoch
         loss_SK = module.steps.loss_SK.double().cpu().numpy()
         self._write_gradients(module)
-        self._find_diverged(module.pack, epoch, loss_SK)
+        self._find_diverged(module, epoch, loss_SK)
         rows = self._rows(module, loss_SK)
         for k in self.tracker.running:
             self.members[k].append(epoch, step, rows[k])
+            self.members[k].epochs = epoch + 1
         value_K = np.array([row[self.specs[0].monitor] for row in rows])
         for k in self.tracker.update(epoch, value_K, module.pack.mlp.block_state()):
             self.tracker.status[k] = "finished"
             self._save([k], module.pack, module.pack.state(), epoch + 1)
-        for k in self.tracker.running:
-            self.members[k].epochs = epoch + 1
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in rows[0].items()}
         )
@@ -98,7 +103,9 @@ class Recorder(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score the best state of each member on every part, while it is still on the device."""
-        pack = _module(pl_module).pack
+        self._finish(_module(pl_module).pack)
+
+    def _finish(self, pack: Pack) -> None:
         for k in self.tracker.running:
             self.tracker.status[k] = "finished"
         if self.tracker.best_state is None:
@@ -164,15 +171,29 @@ class Recorder(pl.Callback):
             if member.verdict is None and "grad_preactivation" in values:
                 member.verdict = judge(values["grad_preactivation"][0, :-1], steps.probe_step[0])
 
-    def _find_diverged(self, pack: Pack, epoch: int, loss_SK: "np.ndarray[Any, Any]") -> None:
-        lost = [k for k in self.tracker.running if not np.isfinite(loss_SK[:, k]).all()]
+    def _find_diverged(
+        self, module: PackedModule, epoch: int, loss_SK: "np.ndarray[Any, Any]"
+    ) -> None:
+        if module.validation is None:
+            raise RuntimeError("an epoch was trained but not validated")
+        # The last step's update shows in the next loss only: that of the validation part.
+        val_K = module.validation.loss_K.double().cpu().numpy()
+        finite_SK = np.isfinite(np.vstack([loss_SK, val_K]))
+        lost = [k for k in self.tracker.running if not finite_SK[:, k].all()]
         if not lost:
             return
+        pack, limit = module.pack, self.specs[0].trainer.eval_batch_size
         now = pack.state()
         for k in lost:
-            step = epoch * pack.steps_per_epoch + int(np.argmin(np.isfinite(loss_SK[:, k])))
-            pack.load_state(self.epoch_state)
-            self.members[k].diverged(pack.blame(epoch, step, k), pack.mlp.depth + 1)
+            i = int(np.argmin(finite_SK[:, k]))
+            step = epoch * pack.steps_per_epoch + i
+            pack.load_state(self.epoch_state if i < len(loss_SK) else now)
+            blame = (
+                pack.blame(epoch, step, k)
+                if i < len(loss_SK)
+                else pack.blame_part("val", step, k, limit)
+            )
+            self.members[k].diverged(blame, pack.mlp.depth + 1)
             self.tracker.status[k] = "diverged"
         pack.load_state(now)
         self._save(lost, pack, self.epoch_state, epoch)

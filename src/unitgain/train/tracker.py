@@ -62,9 +62,11 @@ class Tracker:
         self.best_K[better_K] = score_K[better_K]
         self.best_epoch_K[better_K] = epoch
         self._keep(better_K, state)
-        if self.patience is None:
-            return []
-        return [k for k in self.running if self.wait_K[k] >= self.patience]
+        return [k for k in self.running if self.out_of_patience(k)]
+
+    def out_of_patience(self, k: int) -> bool:
+        """Whether member ``k`` has gone long enough without improvement."""
+        return self.patience is not None and bool(self.wait_K[k] >= self.patience)
 
     def best_value(self, k: int) -> float | None:
         """The best value of member ``k``, None before there is one."""
