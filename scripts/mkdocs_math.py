@@ -15,8 +15,8 @@ FORMULA = re.compile(
     r"|:math:<code>(?P<role>.*?)</code>",
     re.DOTALL,
 )
-EM = 100
-"""Units of a drawing that make the height of the font."""
+EM = 90
+"""Units of a drawing that are as high as the text around it."""
 
 
 def on_page_content(content: str, **_: object) -> str:
@@ -43,7 +43,7 @@ def _drawn(tex: str) -> str:
     from matplotlib.textpath import TextPath
 
     font = FontProperties(math_fontfamily="stix")
-    path = TextPath((0, 0), f"${tex}$", size=EM, prop=font)
+    path = TextPath((0, 0), f"${tex}$", size=100, prop=font)
     box = path.get_extents()
     letters = {path.MOVETO: "M", path.LINETO: "L", path.CURVE3: "Q", path.CURVE4: "C"}
     outline = "".join(

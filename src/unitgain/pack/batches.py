@@ -109,9 +109,9 @@ class PackData:
     def epoch(self, epoch: int) -> list[Batch]:
         """The batches of an epoch: every member's own order, ready on the device."""
         size = self.size("train")
-        order_KN = torch.stack(
-            [torch.randperm(size, generator=generator(seed, "order", epoch)) for seed in self.seeds]
-        )
+        order_KN = torch.empty((self.members, size), dtype=torch.int64)
+        for seed, order_N in zip(self.seeds, order_KN.unbind(0), strict=True):
+            torch.randperm(size, generator=generator(seed, "order", epoch), out=order_N)
         row_KN = self._rows["train"].gather(1, order_KN)
         used = self.full_steps * self.batch_size
         full_SKB = row_KN[:, :used].view(self.members, -1, self.batch_size).transpose(0, 1)

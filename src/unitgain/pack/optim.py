@@ -45,7 +45,7 @@ class Optimizer(abc.ABC):
         self.delta, self.scratch = (
             torch.zeros_like(theta_KP, requires_grad=False) for _ in range(2)
         )
-        self._tables: dict[str, tuple[Tensor, ...]] = {}
+        self._coefficients: list[dict[str, Tensor]] = []
         self._first_step = 0
 
     @abc.abstractmethod
@@ -94,20 +94,18 @@ class Optimizer(abc.ABC):
         """Compute the coefficients of the steps from ``first_step`` on."""
         steps_S = np.arange(first_step, first_step + len(lr_SK), dtype=np.float64)[:, None]
         tables = self.coefficients(steps_S, lr_SK, momentum_SK)
+        value_SCK = np.stack([np.broadcast_to(t, lr_SK.shape) for t in tables.values()], axis=1)
+        cells = torch.from_numpy(value_SCK).to(self.theta).flatten(0, 1).unsqueeze(-1).unbind(0)
+        count = len(tables)
         self._first_step = first_step
-        self._tables = {
-            name: torch.from_numpy(np.array(np.broadcast_to(value, lr_SK.shape)))
-            .to(self.theta)
-            .unsqueeze(-1)
-            .unbind(0)
-            for name, value in tables.items()
-        }
+        self._coefficients = [
+            dict(zip(tables, cells[i * count : (i + 1) * count], strict=True)) for i in range(len(lr_SK))
+        ]
 
     @torch.no_grad()
     def step(self, gradient_KP: Tensor, step: int) -> None:
         """Update theta with the coefficients of ``step``, which ``prepare`` must have covered."""
-        i = step - self._first_step
-        self.update(gradient_KP, {name: table[i] for name, table in self._tables.items()})
+        self.update(gradient_KP, self._coefficients[step - self._first_step])
         self.theta.sub_(self.delta)
 
     def decayed(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> Tensor:
@@ -180,8 +178,6 @@ class _AdamStep:
             "step_size": lr_SK / (1.0 - beta1**t),
             "second_scale": 1.0 / np.sqrt(1.0 - beta2**t),
             "eps": optimizer.per_member("eps"),
-            "weight_decay": optimizer.per_member("weight_decay"),
-            "shrinkage": lr_SK * optimizer.per_member("weight_decay"),
         }
 
     @staticmethod
@@ -213,7 +209,8 @@ class Adam(Optimizer):
     def coefficients(
         self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
     ) -> dict[str, Array]:
-        return _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
+        common = _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
+        return {**common, "weight_decay": self.per_member("weight_decay")}
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
         _AdamStep.update(self, self.decayed(gradient_KP, c), c)
@@ -239,7 +236,8 @@ class AdamW(Optimizer):
     def coefficients(
         self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
     ) -> dict[str, Array]:
-        return _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
+        common = _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
+        return {**common, "shrinkage": lr_SK * self.per_member("weight_decay")}
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
         _AdamStep.update(self, gradient_KP, c)
