@@ -60,6 +60,7 @@ def setting(lab, request):
             activation=phi,
             batch_size=ROWS,
             l2=lam,
+            dropout="none",
             init="torch_default",
             optimizer=("sgd", {"lr": 1.0}),
             every=1,

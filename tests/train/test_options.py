@@ -27,7 +27,13 @@ TWO_STEPS = {
     "trainer.progress": "false",
     "probe.every": 1,
 }
-CSV = {"data": "csv", "data.path": "table.csv", "data.target_column": "y", "data.task": "regression"}
+CSV = {
+    "data": "csv",
+    "data.path": "table.csv",
+    "data.target_column": "y",
+    "data.task": "regression",
+    "data.drop_columns": "[group,when]",
+}
 SPECIAL = {
     # What an option needs beside itself, or instead of what all others get.
     ("loss", "mse"): {"data": "diabetes"},
@@ -35,8 +41,16 @@ SPECIAL = {
     ("loss", "huber"): {"data": "diabetes"},
     ("loss", "binary_cross_entropy"): {"data": "breast_cancer"},
     ("metrics", "regression"): {"data": "diabetes"},
-    ("split", "group"): {**CSV, "data.group_column": "group"},
-    ("split", "time"): {**CSV, "data.time_column": "when"},
+    ("split", "group"): {
+        **CSV,
+        "data.group_column": "group",
+        "data.drop_columns": "[when]",
+    },
+    ("split", "time"): {
+        **CSV,
+        "data.time_column": "when",
+        "data.drop_columns": "[group]",
+    },
     ("data", "csv"): CSV,
     ("data", "parquet"): {**CSV, "data": "parquet", "data.path": "table.parquet"},
     ("data", "openml"): {"data.data_id": 31, "data.task": "classification"},

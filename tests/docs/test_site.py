@@ -1,0 +1,72 @@
+"""The documentation builds without a warning, is complete, and fetches nothing from elsewhere."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ["nn", "nn.init", "probe", "train", "data", "data.sources", "data.splits", "runs", "report"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site."""
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_the_site_is_complete(site):
+    pages = {p.stem for p in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert {p.parent.name for p in site.glob("*/index.html")} == pages
+    assert (site / "index.html").exists()
+    assert (site / "figures" / "gradient_flow.png").stat().st_size > 10_000
+
+    text = (site / "reference" / "index.html").read_text()
+    anchors = set(re.findall(r'id="(unitgain[\w.]*)"', text))
+    for room in [*ROOMS, "spec"]:
+        module = importlib.import_module(f"unitgain.{room}")
+        # Names of types and constants have no page of their own.
+        public = [
+            name
+            for name in module.__all__
+            if isinstance(getattr(module, name), type | FunctionType)
+        ]
+        absent = [
+            name
+            for name in public
+            if not any(anchor.rpartition(".")[2] == name for anchor in anchors)
+        ]
+        assert not absent, f"unitgain.{room}: {absent}"
+
+
+def test_no_page_fetches_anything_from_elsewhere(site):
+    fetched = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//")
+    faults = [page.name for page in site.rglob("*.html") if fetched.search(page.read_text())]
+    assert not faults
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text()), sheet.name
+
+
+def test_formulas_are_drawn(site):
+    text = (site / "network" / "index.html").read_text()
+    assert text.count("<svg role=") > 30
+    assert "arithmatex" not in text
+    assert ":math:" not in (site / "reference" / "index.html").read_text()
