@@ -67,7 +67,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert PROJECT["project"]["version"] == unitgain.__version__
     assert f"version: {unitgain.__version__}" in (ROOT / "CITATION.cff").read_text()
     assert re.search(
-        rf"## \[({re.escape(unitgain.__version__)}|Unreleased)\]",
+        rf"## \[?({re.escape(unitgain.__version__)}|Unreleased)",
         (ROOT / "CHANGELOG.md").read_text(),
     )
 

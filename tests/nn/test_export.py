@@ -130,7 +130,9 @@ def test_torch_export_keeps_the_outputs(norm, residual, norm_first):
 
 
 # torch's exporter copies a tree with what torch itself calls deprecated.
-@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings(
+    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+)
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("norm", NORMS)
 def test_onnx_gives_the_same_outputs(norm, residual):

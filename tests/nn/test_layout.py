@@ -33,9 +33,7 @@ def test_aligned_is_the_next_multiple(size, held):
     assert aligned(size) == held
 
 
-@pytest.mark.parametrize(
-    "widths", list(itertools.combinations((1, 3, 7, 8, 16, 33, 64, 100), 2))
-)
+@pytest.mark.parametrize("widths", list(itertools.combinations((1, 3, 7, 8, 16, 33, 64, 100), 2)))
 def test_row_quantum_aligns_every_activation_with_the_fewest_rows(widths):
     quantum = row_quantum(widths)
     assert quantum >= 8

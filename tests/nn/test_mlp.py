@@ -32,9 +32,7 @@ def network(shape=None, members=3, dtype=torch.float64, **options):
 
 def inputs(mlp, batch=16):
     g = torch.Generator().manual_seed(0)
-    return torch.randn(
-        mlp.members, batch, mlp.shape.inputs, generator=g, dtype=mlp.theta.dtype
-    )
+    return torch.randn(mlp.members, batch, mlp.shape.inputs, generator=g, dtype=mlp.theta.dtype)
 
 
 def by_hand(mlp, k, x, activation=torch.tanh):

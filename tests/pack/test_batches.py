@@ -59,7 +59,11 @@ def test_every_place_of_an_epoch_gets_every_row_alike(lab):
 
 def test_parts_come_in_their_order(lab):
     packed = data(lab, quantum=8)
-    for part, start, size in (("val", TRAIN, VAL), ("test", TRAIN + VAL, TEST), ("train", 0, TRAIN)):
+    for part, start, size in (
+        ("val", TRAIN, VAL),
+        ("test", TRAIN + VAL, TEST),
+        ("train", 0, TRAIN),
+    ):
         assert packed.size(part) == size
         order = orders(packed.part_batches(part, 5), 3)
         assert order.tolist() == [list(range(start, start + size))] * 3
@@ -69,7 +73,9 @@ def test_parts_come_in_their_order(lab):
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
-@pytest.mark.parametrize(("batch_size", "sizes"), [(16, [16, 16, 10]), (14, [14] * 3), (40, [40, 2])])
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(16, [16, 16, 10]), (14, [14] * 3), (40, [40, 2])]
+)
 def test_the_last_batch_is_smaller_or_left_out(lab, batch_size, sizes, drop_last):
     packed = data(lab, batch_size=batch_size, drop_last=drop_last)
     kept = [n for n in sizes if n == batch_size or not drop_last]
@@ -150,7 +156,9 @@ def test_a_table_that_members_share_is_stored_once(lab):
 def test_tables_of_other_sizes_don_t_share_a_pack(lab):
     spec = lab.spec()
     tables = [lab.table(spec), lab.table(spec, split=split_by(0, TRAIN - 1))]
-    with pytest.raises(ValueError, match=r"members of one pack need train parts of one size, got \[42, 41\]"):
+    with pytest.raises(
+        ValueError, match=r"members of one pack need train parts of one size, got \[42, 41\]"
+    ):
         data(lab, tables=tables)
 
 

@@ -36,14 +36,18 @@ CASES = {
         {"step_epochs": 3, "gamma": 0.5},
         lambda o, n: torch_schedule.StepLR(o, 3 * EPOCH, 0.5),
     ),
-    "cosine": (Cosine, {}, lambda o, n: torch_schedule.CosineAnnealingLR(o, n)),
+    "cosine": (Cosine, {}, torch_schedule.CosineAnnealingLR),
     "cosine to a floor": (
         Cosine,
         {"min_factor": 0.1},
         lambda o, n: torch_schedule.CosineAnnealingLR(o, n, 0.1 * BASE),
     ),
     "one_cycle": (OneCycle, {}, one_cycle),
-    "one_cycle linear": (OneCycle, {"anneal": "linear"}, lambda o, n: one_cycle(o, n, anneal="linear")),
+    "one_cycle linear": (
+        OneCycle,
+        {"anneal": "linear"},
+        lambda o, n: one_cycle(o, n, anneal="linear"),
+    ),
     "one_cycle late": (OneCycle, {"pct_start": 0.77}, lambda o, n: one_cycle(o, n, pct_start=0.77)),
     "one_cycle momentum": (OneCycle, CYCLE, lambda o, n: one_cycle(o, n, cycle=True)),
     "one_cycle linear momentum": (

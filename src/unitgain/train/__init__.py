@@ -4,5 +4,15 @@ from unitgain.train.evaluate import evaluate
 from unitgain.train.fit import RunResult, fit
 from unitgain.train.gradient_flow import GradientFlow
 from unitgain.train.module import PackedDataModule, PackedModule
+from unitgain.train.table import TableDataModule, TensorBatches
 
-__all__ = ["GradientFlow", "PackedDataModule", "PackedModule", "RunResult", "evaluate", "fit"]
+__all__ = [
+    "GradientFlow",
+    "PackedDataModule",
+    "PackedModule",
+    "RunResult",
+    "TableDataModule",
+    "TensorBatches",
+    "evaluate",
+    "fit",
+]

@@ -1,0 +1,162 @@
+import pytest
+import torch
+from torch import nn
+
+from unitgain.probe import QUANTITIES, Recorder
+
+
+def gradients_of(recorder):
+    return QUANTITIES["grad_preactivation"](recorder.tensors())[0]
+
+
+def step(net, x, loss_of=lambda output: output.square().mean()):
+    with Recorder(net) as recorder:
+        loss_of(net(x)).backward()
+    return recorder
+
+
+def test_no_hook_stays():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    step(net, torch.randn(2, 3))
+    assert not any(m._forward_hooks or m._backward_hooks for m in net.modules())
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), Recorder(net):
+        net(torch.randn(2, 9))
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_recording_changes_no_gradient():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    x = torch.randn(5, 3)
+    net(x).square().mean().backward()
+    plain = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    step(net, x)
+    assert all(torch.equal(a, p.grad) for a, p in zip(plain, net.parameters(), strict=True))
+
+
+def test_layers_come_in_the_order_of_their_calls():
+    class Reversed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 1)
+            self.body = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.body(x)))
+
+    tensors = step(Reversed(), torch.randn(2, 3)).tensors()
+    weights = [indices for indices, _ in tensors.weights.groups]
+    shapes = [tuple(t.shape) for _, t in tensors.weights.groups]
+    assert dict(zip(weights, shapes, strict=True)) == {(0,): (1, 1, 4, 3), (1,): (1, 1, 1, 4)}
+
+
+def test_a_layer_that_is_called_twice_counts_twice():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.linear(torch.tanh(self.linear(x)))
+
+    torch.manual_seed(0)
+    net, x = Shared(), torch.randn(4, 3)
+    recorder = step(net, x)
+    assert recorder.layers == 2
+    first = net.linear(x)
+    second = net.linear(torch.tanh(first))
+    expected = torch.autograd.grad(second.square().mean(), (first, second))
+    for value, gradient in zip(gradients_of(recorder), expected, strict=True):
+        torch.testing.assert_close(value, gradient.norm() * 2.0)
+
+
+def test_activation_in_place_leaves_the_preactivations_gradient():
+    torch.manual_seed(0)
+    x = torch.randn(6, 3)
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(inplace=True), nn.Linear(8, 2))
+    twin = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    twin.load_state_dict(net.state_dict())
+    torch.testing.assert_close(gradients_of(step(net, x)), gradients_of(step(twin, x)))
+
+
+@pytest.mark.parametrize("place", ["between", "behind"])
+def test_norm_with_parameters_is_no_activation(place):
+    torch.manual_seed(0)
+    middle = [nn.LayerNorm(8), nn.Tanh()]
+    net = nn.Sequential(
+        nn.Linear(3, 8), *(middle if place == "between" else middle[::-1]), nn.Linear(8, 2)
+    )
+    x = torch.randn(6, 3)
+    expected = (net[:3] if place == "between" else net[:2])(x).mean()
+    recorded = QUANTITIES["activation_mean"](step(net, x).tensors())[0, 0]
+    torch.testing.assert_close(recorded, expected.detach())
+
+
+def test_dropout_behind_an_activation_is_not_measured():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(8, 2))
+    x = torch.randn(6, 3)
+    recorded = QUANTITIES["activation_mean"](step(net, x).tensors())[0, 0]
+    torch.testing.assert_close(recorded, net[:2](x).mean().detach())
+
+
+def test_a_loss_module_is_no_activation():
+    class WithLoss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+            self.loss = nn.CrossEntropyLoss()
+
+        def forward(self, x):
+            return self.loss(self.net(x), torch.zeros(len(x), dtype=torch.long))
+
+    tensors = step(WithLoss(), torch.randn(6, 3), lambda loss: loss).tensors()
+    mean = QUANTITIES["activation_mean"](tensors)
+    assert mean[0, 0].isfinite()
+    assert mean[0, 1].isnan()
+
+
+def test_passes_without_gradients_are_not_recorded():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    x = torch.randn(2, 3)
+    with Recorder(net) as recorder:
+        with torch.no_grad():
+            net(x)
+        net(x).mean().backward()
+    assert recorder.layers == 2
+
+
+def test_scale_of_the_loss_is_taken_back():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), torch.randn(5, 3)
+    plain = gradients_of(step(net, x))
+    scaled = step(net, x, lambda output: 1024.0 * output.square().mean())
+    torch.testing.assert_close(
+        QUANTITIES["grad_preactivation"](scaled.tensors(scale=1024.0))[0], plain
+    )
+
+
+def test_frozen_layers_still_pass_their_gradient_on():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    net[2].requires_grad_(False)
+    tensors = step(net, torch.randn(5, 3)).tensors()
+    assert QUANTITIES["grad_preactivation"](tensors).isfinite().all()
+    weight = QUANTITIES["grad_weight"](tensors)[0]
+    assert weight.isfinite().tolist() == [True, False, True]
+
+
+def test_a_recorder_can_be_used_again():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    recorder = Recorder(net)
+    values = []
+    for x in (torch.randn(5, 3), torch.randn(7, 3)):
+        net.zero_grad()
+        with recorder:
+            net(x).square().mean().backward()
+        assert recorder.layers == 2
+        values.append(gradients_of(recorder))
+        torch.testing.assert_close(values[-1], gradients_of(step(net, x)))
+    assert not torch.equal(*values)
