@@ -26,6 +26,8 @@ def on_page_content(content: str, **_: object) -> str:
 
 def _replaced(match: re.Match[str]) -> str:
     tex = " ".join(html.unescape(match["dollars"] or match["role"]).split())
+    if match["tag"] == "div":
+        tex = tex.replace(r"\frac", r"\dfrac")
     try:
         picture = _drawn(tex)
     except ValueError as error:

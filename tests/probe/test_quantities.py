@@ -26,14 +26,14 @@ def recorded(net, x, loss_of, lr=0.1, **arguments):
 
 
 def by_hand(net, x, loss_of):
-    """Pre-activations, activations and their gradients, layer by layer."""
+    """Linear layers, activations and the gradients of pre-activations, layer by layer."""
     linears = [m for m in net if isinstance(m, nn.Linear)]
     z, h = [], [x]
     for linear in linears:
         z.append(linear(h[-1]))
         h.append(torch.tanh(z[-1]))
     gradients = torch.autograd.grad(loss_of(z[-1]), z)
-    return linears, z, h[1:-1], gradients
+    return linears, [a.detach() for a in h[1:-1]], gradients
 
 
 def squares(output):
@@ -58,7 +58,7 @@ def test_every_quantity_is_tested_here():
 def test_against_autograd(sizes):
     net = network(*sizes, dtype=torch.float64)
     x = torch.randn(6, sizes[0], dtype=torch.float64)
-    linears, _, hidden, gradients = by_hand(net, x, squares)
+    linears, hidden, gradients = by_hand(net, x, squares)
     before = [m.weight.detach().clone() for m in linears]
     tensors = recorded(net, x, squares)
     nan = float("nan")
@@ -69,9 +69,7 @@ def test_against_autograd(sizes):
         "grad_weight": [m.weight.grad.norm() for m in linears],
         "grad_bias": [m.bias.grad.norm() for m in linears],
         "weight_norm": [w.norm() for w in after],
-        "update_ratio": [
-            (w - b).norm() / w.norm() for w, b in zip(after, before, strict=True)
-        ],
+        "update_ratio": [(w - b).norm() / w.norm() for w, b in zip(after, before, strict=True)],
         "activation_mean": [*(h.mean() for h in hidden), nan],
         "activation_variance": [*(h.var(correction=0) for h in hidden), nan],
         "silent_fraction": [*(0.0 for _ in hidden), nan],

@@ -120,9 +120,7 @@ def assert_same_run():
         if a.gradients.exists():
             assert a.gradients.read_bytes() == b.gradients.read_bytes()
         for name in ("best_checkpoint", "last_checkpoint"):
-            _same(
-                read_checkpoint(getattr(a, name)), read_checkpoint(getattr(b, name)), name
-            )
+            _same(read_checkpoint(getattr(a, name)), read_checkpoint(getattr(b, name)), name)
         _same(_summary(a), _summary(b), "summary")
 
     return check

@@ -109,9 +109,7 @@ def test_diverged_in_the_first_epoch_has_no_metrics(train, wild):
 
 def test_the_very_last_update_counts(train):
     data = {"_target_": "unitgain.data.sources.linnerud", "task": "regression", "batch_size": 12}
-    result = train(
-        data=data, optimizer={"_target_": SGD, "lr": 1e25}, trainer={"max_epochs": 1}
-    )
+    result = train(data=data, optimizer={"_target_": SGD, "lr": 1e25}, trainer={"max_epochs": 1})
     # The only step's loss is finite; what its update made of the network is not.
     summary = RunDirectory(result.directory).read_summary()
     assert result.status == "diverged"
@@ -125,9 +123,7 @@ def test_a_layer_in_the_midst_is_named(train, monkeypatch, tmp_path, diabetes):
     """Activations that overflow from the second layer on."""
     monkeypatch.setenv("UNITGAIN_ALLOW", "overflowing")
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "overflowing.py").write_text(
-        "def grow(x):\n    return (x * 1e10) ** 3\n"
-    )
+    (tmp_path / "overflowing.py").write_text("def grow(x):\n    return (x * 1e10) ** 3\n")
     result = train(
         data=diabetes,
         model={"depth": 4},

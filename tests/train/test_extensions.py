@@ -15,7 +15,7 @@ from unitgain.runs import read_gradients, read_metrics
 from unitgain.train import fit
 from unitgain.train.checkpoint import read_checkpoint
 
-MODULE = '''
+MODULE = """
 import lightning.pytorch as pl
 import numpy as np
 import torch
@@ -146,7 +146,7 @@ class Counting(pl.Callback):
 
     def on_train_epoch_end(self, trainer, pl_module):
         CALLED.append((self.label, trainer.current_epoch))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +248,7 @@ def test_data_source_and_split(train, lab):
 
 
 def test_loss(train, make_spec, lab):
-    result = train(
-        loss=function("focal", gamma=1.5), dropout={"_target_": "torch.nn.Identity"}
-    )
+    result = train(loss=function("focal", gamma=1.5), dropout={"_target_": "torch.nn.Identity"})
     table = open_data(make_spec().data, make_spec().split)
     rows = table.split.val
     output = logits(torch.relu, state_of(result, "best"), table.x[rows])
@@ -309,9 +307,7 @@ def test_metrics_of_ones_own_and_of_torchmetrics(train, make_spec, lab):
 
 
 def test_metric_that_should_be_low_decides_on_the_best(train, lab):
-    result = train(
-        metrics={"errors": own("Errors")}, monitor="val/errors", optimizer={"lr": 0.02}
-    )
+    result = train(metrics={"errors": own("Errors")}, monitor="val/errors", optimizer={"lr": 0.02})
     recorded = read_metrics(result.directory / "metrics.csv")["val/errors"]
     assert result.monitor == recorded.min()
     assert recorded.min() < recorded.max()
@@ -367,7 +363,9 @@ def test_logger_of_lightning(train, tmp_path):
 
 
 def test_wrong_logger_is_refused(train, lab):
-    with pytest.raises(ConfigError, match=r"logger.mine: must be a lightning.pytorch.loggers.Logger"):
+    with pytest.raises(
+        ConfigError, match=r"logger.mine: must be a lightning.pytorch.loggers.Logger"
+    ):
         train(logger={"mine": own("Snake")})
 
 
@@ -397,7 +395,9 @@ def test_refused_where_it_is_not_allowed(part, make_spec, folder, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delenv("UNITGAIN_ALLOW", raising=False)
     monkeypatch.delitem(sys.modules, "mylab_outside", raising=False)
-    with pytest.raises(ConfigError, match=rf"{part}.*_target_: must lie under .*UNITGAIN_ALLOW=mylab"):
+    with pytest.raises(
+        ConfigError, match=rf"{part}.*_target_: must lie under .*UNITGAIN_ALLOW=mylab"
+    ):
         make_spec(**{part: PARTS[part]})
     assert "mylab_outside" not in sys.modules, "what isn't allowed isn't even imported"
 

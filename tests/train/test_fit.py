@@ -52,7 +52,10 @@ def test_run_directory_of_a_finished_run(train, make_spec):
     environment = run.read_environment()
     assert environment["device"] == "cpu"
     assert environment["isa"] == torch.backends.cpu.get_cpu_capability()
-    assert environment["data_fingerprint"] == open_data(make_spec().data, make_spec().split).fingerprint
+    assert (
+        environment["data_fingerprint"]
+        == open_data(make_spec().data, make_spec().split).fingerprint
+    )
     assert run.status == result.status == "finished"
 
 
@@ -168,9 +171,10 @@ def test_several_targets(train, make_spec):
     ids=lambda c: " ".join(f"{k}={v}" for k, v in c.items())[:40],
 )
 def test_evaluate_gives_the_numbers_of_the_summary(train, changes):
-    result = train(trainer={"max_epochs": 4, **changes.get("trainer", {})}, **{
-        key: value for key, value in changes.items() if key != "trainer"
-    })
+    result = train(
+        trainer={"max_epochs": 4, **changes.get("trainer", {})},
+        **{key: value for key, value in changes.items() if key != "trainer"},
+    )
     assert len(result.metrics) >= 15
     assert evaluate(result.directory) == result.metrics
 
@@ -290,7 +294,9 @@ def test_lightnings_own_callbacks_can_be_named(train):
     node = {"_target_": "lightning.pytorch.callbacks.Timer", "duration": "00:00:10:00"}
     assert train(callbacks={"extra": {"timer": node}}).status == "finished"
     wrong = {"_target_": "torch.nn.ReLU"}
-    with pytest.raises(ConfigError, match=r"callbacks.extra.mine: must be a lightning.pytorch.Call"):
+    with pytest.raises(
+        ConfigError, match=r"callbacks.extra.mine: must be a lightning.pytorch.Call"
+    ):
         train("b", callbacks={"extra": {"mine": wrong}})
 
 

@@ -221,5 +221,3 @@ def test_tensorboard_that_is_missing_is_one_line(train, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.loggers.TensorBoardLogger", missing)
     with pytest.raises(ConfigError, match=r"needs the package tensorboard, .* unitgain\[tensorb"):
         train(logger={"tensorboard": {"_target_": "unitgain.train.loggers.tensorboard"}})
-
-

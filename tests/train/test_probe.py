@@ -79,7 +79,11 @@ def test_without_biases_their_gradient_is_undefined(train):
 
 def test_probe_changes_no_weight(train):
     results = [
-        train(str(every), probe={"every": every}, dropout={"_target_": "unitgain.nn.Dropout", "p": 0.2})
+        train(
+            str(every),
+            probe={"every": every},
+            dropout={"_target_": "unitgain.nn.Dropout", "p": 0.2},
+        )
         for every in (1, 10, None)
     ]
     states = [
@@ -126,9 +130,7 @@ def brute_force(spec, steps):
         optimizer.step()
         after = [m.weight.detach() for m in linears]
         nan = float("nan")
-        rows["grad_preactivation"].append(
-            [g.square().sum(1).mean().sqrt().item() for g in own]
-        )
+        rows["grad_preactivation"].append([g.square().sum(1).mean().sqrt().item() for g in own])
         rows["grad_weight"].append([m.weight.grad.norm().item() for m in linears])
         rows["grad_bias"].append([m.bias.grad.norm().item() for m in linears])
         rows["weight_norm"].append([w.norm().item() for w in after])
@@ -137,9 +139,7 @@ def brute_force(spec, steps):
         )
         hidden = [a.detach() for a in h[1:-1]]
         rows["activation_mean"].append([*(a.mean().item() for a in hidden), nan])
-        rows["activation_variance"].append(
-            [*(a.var(correction=0).item() for a in hidden), nan]
-        )
+        rows["activation_variance"].append([*(a.var(correction=0).item() for a in hidden), nan])
         rows["silent_fraction"].append(
             [*((a == 0).all(0).double().mean().item() for a in hidden), nan]
         )

@@ -35,9 +35,7 @@ RUNS = {
         "trainer": {"max_epochs": 5},
     },
     "most_is_best": {"monitor": "val/accuracy"},
-    "sgd_momentum": {
-        "optimizer": {"_target_": SGD, "lr": 0.05, "momentum": 0.9, "dampening": 0.1}
-    },
+    "sgd_momentum": {"optimizer": {"_target_": SGD, "lr": 0.05, "momentum": 0.9, "dampening": 0.1}},
     "rmsprop_centered": {
         "optimizer": {
             "_target_": "unitgain.pack.optim.RMSprop",
@@ -73,7 +71,9 @@ def test_resumed_equals_uninterrupted(train, interrupt_at, assert_same_run, kind
         else:
             assert broken.status == "interrupted"
             assert RunDirectory(broken.directory).read_summary()["epoch"] == epoch
-            assert f"interrupted in epoch {epoch + 1}; go on with: unitgain resume" in broken.message
+            assert (
+                f"interrupted in epoch {epoch + 1}; go on with: unitgain resume" in broken.message
+            )
         again = train(name, resume=True, **changes)
         assert again.status == "finished"
         assert again.metrics == whole.metrics
@@ -246,7 +246,9 @@ def test_checkpoints_are_not_written_more_often_than_asked(train, monkeypatch):
     written = []
     original = member.write_sealed
     monkeypatch.setattr(
-        member, "write_sealed", lambda path, *a, **k: (written.append(path.name), original(path, *a, **k))
+        member,
+        "write_sealed",
+        lambda path, *a, **k: (written.append(path.name), original(path, *a, **k)),
     )
     train("often", callbacks={"checkpoint": {"every_s": 0}})
     assert written.count("last.ckpt") == 3
@@ -300,7 +302,9 @@ def test_a_process_that_is_ended_can_be_resumed(
     if not long_run.exists():
         fit([spec], [long_run])
     run = RunDirectory(tmp_path / "broken")
-    process = python(PROGRAM, spec.model_dump_json(by_alias=True, serialize_as_any=True), str(run.path))
+    process = python(
+        PROGRAM, spec.model_dump_json(by_alias=True, serialize_as_any=True), str(run.path)
+    )
     deadline = time.monotonic() + 120
     while not run.metrics.exists() or run.metrics.read_bytes().count(b"\n") < 8:
         assert process.poll() is None, process.communicate()[0]
