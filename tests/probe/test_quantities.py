@@ -1,5 +1,7 @@
 """Each quantity against plain autograd, and norms where float32's squares are of no use."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from unitgain.probe import QUANTITIES, Recorder, measure
 def network(*sizes, activation=nn.Tanh, bias=True, dtype=torch.float32):
     torch.manual_seed(0)
     layers = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs, bias), activation()]
     return nn.Sequential(*layers[:-1]).to(dtype)
 

@@ -373,7 +373,7 @@ def test_callback(train, lab):
     assert issubclass(lab.Counting, pl.Callback)
     extra = {"first": own("Counting", label="a"), "second": own("Counting", label="b")}
     train(callbacks={"extra": extra})
-    assert lab.CALLED == [(label, epoch) for epoch in range(3) for label in "ab"]
+    assert [(label, epoch) for epoch in range(3) for label in "ab"] == lab.CALLED
 
 
 PARTS = {

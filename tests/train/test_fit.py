@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 
 import numpy as np
@@ -16,7 +17,7 @@ from unitgain.train import evaluate, fit
 
 def plain_network(sizes):
     layers = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Identity()]
     return nn.Sequential(*layers[:-2])
 
@@ -137,7 +138,7 @@ def test_regression_metrics_are_in_the_targets_own_units(train, make_spec, diabe
     guess = scaled * table.y_scale + table.y_mean
     target = table.y[rows] * table.y_scale + table.y_mean
     # The data set's own numbers, not those after scaling.
-    assert 25 <= target.min()
+    assert target.min() >= 25
     assert target.max() <= 346
     mse = mean_squared_error(target, guess)
     assert result.metrics["test/mse"] == pytest.approx(mse, rel=1e-5)
@@ -302,7 +303,9 @@ def test_lightnings_own_callbacks_can_be_named(train):
 
 def test_gpu_without_cuda_is_one_line_and_leaves_nothing(train, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="trainer.accelerator: gpu needs a CUDA device, and none"):
+    with pytest.raises(
+        ConfigError, match=r"trainer.accelerator: gpu needs a CUDA device, and none"
+    ):
         train(trainer={"accelerator": "gpu"})
     assert not (tmp_path / "run").exists()
 

@@ -231,7 +231,7 @@ def test_rows_of_weight_zero_have_no_part_in_training(train, weighted):
 
 def test_loss_is_the_weighted_mean(train, make_spec, weighted):
     changes = {"data": weighted("t") | {"batch_size": 72}, "trainer": {"precision": "64"}}
-    pack, network = untrained(make_spec(**changes))
+    _pack, network = untrained(make_spec(**changes))
     table = open_data(make_spec(**changes).data, make_spec(**changes).split)
     rows = table.split.train
     output = network(torch.from_numpy(table.x[rows])).detach().numpy()[:, 0]

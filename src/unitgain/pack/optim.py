@@ -99,7 +99,8 @@ class Optimizer(abc.ABC):
         count = len(tables)
         self._first_step = first_step
         self._coefficients = [
-            dict(zip(tables, cells[i * count : (i + 1) * count], strict=True)) for i in range(len(lr_SK))
+            dict(zip(tables, cells[i * count : (i + 1) * count], strict=True))
+            for i in range(len(lr_SK))
         ]
 
     @torch.no_grad()
@@ -156,18 +157,21 @@ class SGD(Optimizer):
         torch.mul(g, c["lr"], out=self.delta)
 
 
-class _AdamStep:
-    """The moments and the step that Adam and AdamW share."""
+class _AdaptiveMoments(Optimizer):
+    """What Adam and AdamW share: the moments and the step that follows from them."""
 
-    @staticmethod
-    def betas(optimizer: Optimizer) -> Array:
-        return np.array([m["betas"] for m in optimizer.members], dtype=np.float64)
+    @property
+    def own_momentum(self) -> Array:
+        return self._betas()[:, 0]
 
-    @staticmethod
-    def coefficients(
-        optimizer: Optimizer, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
+    def state_names(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def moment_coefficients(
+        self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
     ) -> dict[str, Array]:
-        betas = _AdamStep.betas(optimizer)
+        """The coefficients of the moments and of the step (S, K)."""
+        betas = self._betas()
         beta1, beta2 = betas[:, 0] if momentum_SK is None else momentum_SK, betas[:, 1]
         t = steps_S + 1.0
         return {
@@ -177,20 +181,23 @@ class _AdamStep:
             "fresh2": 1.0 - beta2,
             "step_size": lr_SK / (1.0 - beta1**t),
             "second_scale": 1.0 / np.sqrt(1.0 - beta2**t),
-            "eps": optimizer.per_member("eps"),
+            "eps": self.per_member("eps"),
         }
 
-    @staticmethod
-    def update(optimizer: Optimizer, g: Tensor, c: Mapping[str, Tensor]) -> None:
-        m = optimizer.average("exp_avg", c["beta1"], g, c["fresh1"])
-        square = torch.mul(g, g, out=optimizer.scratch)
-        v = optimizer.average("exp_avg_sq", c["beta2"], square, c["fresh2"])
-        denominator = torch.sqrt(v, out=optimizer.scratch).mul_(c["second_scale"]).add_(c["eps"])
-        torch.mul(m, c["step_size"], out=optimizer.delta).div_(denominator)
+    def step_by_moments(self, g: Tensor, c: Mapping[str, Tensor]) -> None:
+        """Put lr m / (sqrt(v) + eps), both moments unbiased, into ``delta``."""
+        m = self.average("exp_avg", c["beta1"], g, c["fresh1"])
+        square = torch.mul(g, g, out=self.scratch)
+        v = self.average("exp_avg_sq", c["beta2"], square, c["fresh2"])
+        denominator = torch.sqrt(v, out=self.scratch).mul_(c["second_scale"]).add_(c["eps"])
+        torch.mul(m, c["step_size"], out=self.delta).div_(denominator)
+
+    def _betas(self) -> Array:
+        return np.array([m["betas"] for m in self.members], dtype=np.float64)
 
 
 @final
-class Adam(Optimizer):
+class Adam(_AdaptiveMoments):
     """Adam; weight decay, where given, is added to the gradient (torch.optim.Adam).
 
     Arguments of a member: lr, betas, eps, weight_decay.
@@ -199,25 +206,18 @@ class Adam(Optimizer):
         Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
     """
 
-    @property
-    def own_momentum(self) -> Array:
-        return _AdamStep.betas(self)[:, 0]
-
-    def state_names(self) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
     def coefficients(
         self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
     ) -> dict[str, Array]:
-        common = _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
-        return {**common, "weight_decay": self.per_member("weight_decay")}
+        moments = self.moment_coefficients(steps_S, lr_SK, momentum_SK)
+        return {**moments, "weight_decay": self.per_member("weight_decay")}
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        _AdamStep.update(self, self.decayed(gradient_KP, c), c)
+        self.step_by_moments(self.decayed(gradient_KP, c), c)
 
 
 @final
-class AdamW(Optimizer):
+class AdamW(_AdaptiveMoments):
     """Adam with decoupled weight decay (torch.optim.AdamW).
 
     Arguments of a member: lr, betas, eps, weight_decay.
@@ -226,21 +226,14 @@ class AdamW(Optimizer):
         Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2.
     """
 
-    @property
-    def own_momentum(self) -> Array:
-        return _AdamStep.betas(self)[:, 0]
-
-    def state_names(self) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
     def coefficients(
         self, steps_S: Array, lr_SK: Array, momentum_SK: Array | None
     ) -> dict[str, Array]:
-        common = _AdamStep.coefficients(self, steps_S, lr_SK, momentum_SK)
-        return {**common, "shrinkage": lr_SK * self.per_member("weight_decay")}
+        moments = self.moment_coefficients(steps_S, lr_SK, momentum_SK)
+        return {**moments, "shrinkage": lr_SK * self.per_member("weight_decay")}
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
-        _AdamStep.update(self, gradient_KP, c)
+        self.step_by_moments(gradient_KP, c)
         if self.decays:
             self.delta.add_(torch.mul(self.theta, c["shrinkage"], out=self.scratch))
 

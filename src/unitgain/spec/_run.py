@@ -1,7 +1,7 @@
 """The whole configuration of one run, typed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -76,17 +76,7 @@ class Probe(Node):
     """What is measured of gradient flow, and how often."""
 
     every: Count | None = Field(10, description="the number of steps between two measurements")
-    quantities: tuple[Quantity, ...] = (
-        "grad_preactivation",
-        "grad_weight",
-        "grad_bias",
-        "weight_norm",
-        "update_ratio",
-        "activation_mean",
-        "activation_variance",
-        "silent_fraction",
-        "saturated_fraction",
-    )
+    quantities: tuple[Quantity, ...] = get_args(Quantity)
     extra: dict[str, Named] = Field({})
 
 
