@@ -53,11 +53,18 @@ def report(name: str, title: str, result: dict[str, Any]) -> None:
         "torch": version("torch"),
         "lightning": version("lightning"),
     }
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+    for line in (
+        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
+    ):
         if line.startswith("model name"):
             machine["cpu"] = line.partition(":")[2].strip()
             break
-    content = {"title": title, "date": datetime.now(UTC).date().isoformat(), "machine": machine, **result}
+    content = {
+        "title": title,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine,
+        **result,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     print(f"{title}\n{json.dumps(result, indent=2)}")

@@ -47,7 +47,9 @@ def epochs_of(trained: Pack) -> Callable[[], float]:
 
 def run() -> dict[str, Any]:
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"bar": "at most 1.05 at the default (every 10 steps), at most 1.10 every step"}
+    result: dict[str, Any] = {
+        "bar": "at most 1.05 at the default (every 10 steps), at most 1.10 every step"
+    }
     for activation in ("ReLU", "Tanh"):
         cases = {"off": None, "every_10": 10, "every_1": 1}
         seconds = interleaved(

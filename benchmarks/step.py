@@ -43,7 +43,9 @@ def raw(epochs: int) -> float:
     rows = table.split.train
     x, y = torch.from_numpy(table.x[rows]).float(), torch.from_numpy(table.y[rows])
     loader = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential(
+        nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     start = time.perf_counter()
     for _ in range(epochs):
@@ -65,7 +67,9 @@ def run() -> dict[str, Any]:
         },
         ROUNDS,
     )
-    microseconds = {name: round(sorted(s)[len(s) // 2] / steps * 1e6, 1) for name, s in seconds.items()}
+    microseconds = {
+        name: round(sorted(s)[len(s) // 2] / steps * 1e6, 1) for name, s in seconds.items()
+    }
     return {
         "bar": "at most 1.0",
         "ratio": ratio(seconds["unitgain"], seconds["raw"]),

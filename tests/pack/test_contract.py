@@ -255,10 +255,15 @@ def test_members_with_tables_of_their_own_are_alone_what_they_are_packed(lab):
         assert lab.differences(packed, k, alone, 0) == []
 
 
-def test_two_threads_keep_members_apart_too(lab):
+@pytest.mark.parametrize(("activation", "width"), [("sigmoid", 128), ("tanh", 257)])
+def test_two_threads_keep_members_apart_too(lab, activation, width):
+    # Activations and parameters of above 32,768 elements: torch divides these among its threads. Sigmoid's kernel
+    # rounds otherwise at the end of a share that isn't a whole number of registers, as 257 units can make it.
     torch.set_num_threads(2)
-    specs = members(lab, norm="batch", activation="tanh", precision="32", width=64, batch_size=64)
-    assert_alone(lab, specs, (0, 1, 2), features=64, train=192)
+    specs = members(
+        lab, norm="batch", activation=activation, precision="32", width=width, batch_size=64
+    )
+    assert_alone(lab, specs, (0, 2, 3), epochs=1, features=64, train=150)
 
 
 # A member's failure stays its own.

@@ -200,6 +200,11 @@ def test_best_checkpoint_is_that_of_the_best_epoch(train):
     assert kept["step"] == last["step"] == 6 * (best + 1)
     for name, tensor in last["state_dict"].items():
         assert torch.equal(kept["state_dict"][name], tensor), name
+    # And it is the best epoch that is scored, not the last.
+    values = read_metrics(result.directory / "metrics.csv")["val/loss"]
+    assert result.metrics["val/loss"] == values[best] < values[-1]
+    assert result.metrics["test/loss"] == short.metrics["test/loss"]
+    assert evaluate(result.directory) == result.metrics
 
 
 def test_best_looks_for_the_greatest_value_of_a_metric_that_should_be_high(train):
@@ -315,3 +320,38 @@ def test_probe_writes_steps_and_layers(train):
     gradients = read_gradients(result.directory / "gradients.parquet")
     assert sorted(set(gradients.steps.tolist())) == [0, 5, 10, 15]
     assert sorted(set(gradients.layers.tolist())) == [1, 2, 3]
+
+
+def test_run_of_a_gpu_is_not_evaluated_without_one(train, monkeypatch):
+    run = RunDirectory(train().directory)
+    config = run.read_config()
+    run.write_config({**config, "trainer": {**config["trainer"], "accelerator": "gpu"}})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trainer.accelerator: gpu needs a CUDA device"):
+        evaluate(run.path)
+
+
+def test_runs_of_two_shapes_are_no_pack(make_spec, tmp_path):
+    specs = [make_spec(model={"width": width}) for width in (8, 16)]
+    with pytest.raises(ConfigError, match=r"model.width"):
+        fit(specs, [tmp_path / "8", tmp_path / "16"])
+    assert not (tmp_path / "8").exists()
+
+
+def test_a_callback_that_stops_the_fit_ends_it_in_order(train, monkeypatch, tmp_path):
+    monkeypatch.setenv("UNITGAIN_ALLOW", "stopping")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "stopping.py").write_text(
+        "import lightning.pytorch as pl\n"
+        "class Stop(pl.Callback):\n"
+        "    def on_train_epoch_end(self, trainer, module):\n"
+        "        trainer.should_stop = trainer.current_epoch == 1\n"
+    )
+    extra = {"stop": {"_target_": "stopping.Stop"}}
+    result = train(callbacks={"extra": extra, "checkpoint": {"every_s": 1000}})
+    run = RunDirectory(result.directory)
+    assert result.status == "finished"
+    assert run.read_summary()["epoch"] == 2
+    last = torch.load(run.last_checkpoint, weights_only=True)
+    assert (last["epoch"], last["step"]) == (2, 12)
+    assert evaluate(run.path) == result.metrics

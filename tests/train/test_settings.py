@@ -285,3 +285,16 @@ def test_drop_last_leaves_out_the_rest(train):
     result = train(data={"drop_last": True})
     summary = RunDirectory(result.directory).read_summary()
     assert summary["steps_per_epoch"] == 5
+
+
+def test_each_epoch_has_an_order_of_its_own_and_each_row_once(make_spec):
+    pack, _ = untrained(make_spec())
+    orders = []
+    for epoch in (0, 1, 0):
+        rows = [batch.index[: batch.rows].tolist() for batch in pack.data.epoch(epoch)]
+        orders.append([row for batch in rows for row in batch])
+    assert orders[0] == orders[2] != orders[1]
+    train = open_data(make_spec().data, make_spec().split).split.train
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(train.tolist())
+    other, _ = untrained(make_spec(seed=1))
+    assert other.data.epoch(0)[0].index.tolist() != pack.data.epoch(0)[0].index.tolist()

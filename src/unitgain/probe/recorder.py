@@ -24,6 +24,7 @@ class Recorder:
         module: holds the ``torch.nn.Linear`` layers to watch.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         >>> with Recorder(net) as recorder:
         ...     net(torch.ones(2, 4)).mean().backward()

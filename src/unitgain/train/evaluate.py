@@ -8,7 +8,7 @@ import torch
 from unitgain.runs import RunDirectory
 from unitgain.spec import parse
 from unitgain.train.checkpoint import read_checkpoint
-from unitgain.train.fit import process_settings
+from unitgain.train.fit import check_accelerator, process_settings
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.scores import Scores
 
@@ -22,11 +22,13 @@ def evaluate(directory: Path) -> dict[str, float]:
         directory: of the run.
 
     Raises:
+        ConfigError: the run was on a GPU, and none is there.
         CheckpointError: best.ckpt is missing or damaged.
         DataError: the data can't be read again.
     """
     run = RunDirectory(Path(directory))
     spec = parse(run.read_config())
+    check_accelerator(spec)
     content = read_checkpoint(run.best_checkpoint)
     with process_settings(spec):
         module = PackedModule([spec], PackedDataModule([spec]).tables)

@@ -68,7 +68,7 @@ def fit(
         CheckpointError: nothing to resume from that is whole and belongs to the run.
     """
     spec = specs[0]
-    _check_accelerator(spec)
+    check_accelerator(spec)
     with process_settings(spec), _interruptible() as interrupted:
         datamodule = PackedDataModule(specs)
         module = PackedModule(specs, datamodule.tables, interrupted.is_set)
@@ -117,7 +117,12 @@ def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
     )
 
 
-def _check_accelerator(spec: RunSpec) -> None:
+def check_accelerator(spec: RunSpec) -> None:
+    """Refuse a GPU where there is none.
+
+    Raises:
+        ConfigError: so it is.
+    """
     if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError(
             "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"

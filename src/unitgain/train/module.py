@@ -10,6 +10,7 @@ from unitgain.data import Prepared, open_data
 from unitgain.errors import ConfigError
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.pack.engine import Pack, Prediction, Steps
+from unitgain.pack.shape import check_one_shape, check_one_table_shape
 from unitgain.spec import RunSpec
 
 
@@ -78,6 +79,8 @@ class PackedModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.specs, self.tables, self._stop = list(specs), list(tables), stop
+        check_one_shape(specs)
+        check_one_table_shape(tables)
         self._check_task()
         self.mlp = build_mlp(specs, tables)
         self.resumed = False

@@ -48,6 +48,7 @@ class Recorder(pl.Callback):
         self.epoch_state: dict[str, Tensor] = {}
         self.final: list[Row] = [{} for _ in specs]
         self._saved_at = time.monotonic()
+        self._saved_epochs = 0
         self._started_at = time.monotonic()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,15 +96,20 @@ class Recorder(pl.Callback):
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in rows[0].items()}
         )
-        last = epoch + 1 == trainer.max_epochs
-        if last or time.monotonic() - self._saved_at >= self.specs[0].callbacks.checkpoint.every_s:
+        if time.monotonic() - self._saved_at >= self.specs[0].callbacks.checkpoint.every_s:
             self._save(self.tracker.running, module.pack, module.pack.state(), epoch + 1)
         if not self.tracker.running:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Score the best state of each member on every part, while it is still on the device."""
-        self._finish(_module(pl_module).pack)
+        """Save, and score the best state of each member on every part, while it is still on the device."""
+        pack = _module(pl_module).pack
+        running = self.tracker.running
+        epochs = self.members[running[0]].epochs if running else 0
+        if running and self._saved_epochs < epochs:
+            # Whoever stopped the fit: its last epoch, or a callback of the user's own.
+            self._save(running, pack, pack.state(), epochs)
+        self._finish(pack)
 
     def _finish(self, pack: Pack) -> None:
         for k in self.tracker.running:
@@ -209,7 +215,9 @@ class Recorder(pl.Callback):
     def _save(
         self, members: Sequence[int], pack: Pack, state: Mapping[str, Tensor], epochs: int
     ) -> None:
-        self._saved_at = time.monotonic()
+        if list(members) == self.tracker.running:
+            self._saved_at = time.monotonic()
+            self._saved_epochs = epochs
         for k in members:
             self.members[k].save(
                 pack, k, state, self.tracker.best_state, epochs, self.tracker.facts(k)
