@@ -333,7 +333,9 @@ def test_run_of_a_gpu_is_not_evaluated_without_one(train, monkeypatch):
 
 def test_runs_of_two_shapes_are_no_pack(make_spec, tmp_path):
     specs = [make_spec(model={"width": width}) for width in (8, 16)]
-    with pytest.raises(ConfigError, match=r"model.width"):
+    with pytest.raises(
+        ConfigError, match=r"model: must be the same for all runs of one pack, .* width=8 "
+    ):
         fit(specs, [tmp_path / "8", tmp_path / "16"])
     assert not (tmp_path / "8").exists()
 

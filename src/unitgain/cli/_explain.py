@@ -79,7 +79,7 @@ class Explainer:
         except REFUSALS as error:
             return [*lines, f"{self.config_name}.yaml: {one_line(error)}"]
         groups = Groups.of(self.hydra, self.config_name, folders)
-        trial = _Trial(self, groups, base, config=base)
+        trial = _Trial(self, groups, base)
         # Options before keys, because an option brings its keys along.
         for override in sorted(parsed, key=lambda each: not groups.options(each.key_or_group)):
             trial.add(override)
@@ -94,7 +94,6 @@ class _Trial:
 
     explainer: Explainer
     groups: Groups
-    base: DictConfig
     config: DictConfig
     options: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
@@ -155,7 +154,7 @@ class _Trial:
             return f"{key}: no such group {group}{hint}"
         if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
             got = str(override.input_line).partition("=")[2] or "nothing"
-            return _no_key(key, got, self.base, self.groups.names())
+            return _no_key(key, got, self.config, self.groups.names())
         return f"{key}: {_reason(error.__cause__ or error)}"
 
 
