@@ -19,6 +19,9 @@ from unitgain.pack.optim import Optimizer
 from unitgain.pack.schedule import Array, Schedule
 from unitgain.probe.quantities import Layers, LayerTensors, Quantity, measure
 
+_PREPARED = 2**12
+"""Optimizer steps, times members, whose coefficients are computed at once."""
+
 
 @dataclass(frozen=True)
 class ProbePlan:
@@ -125,7 +128,7 @@ class Pack:
         if np.isfinite(clip_norm).any():
             self.clip_K1 = torch.tensor(clip_norm, dtype=torch.float64).to(theta).unsqueeze(1)
         self.l2_K = torch.tensor(l2, dtype=torch.float64).to(theta) if any(l2) else None
-        self._lr_K = optimizer.lr
+        self._ones_K = torch.ones(mlp.members).to(theta)
         self.weight_mask_P = mlp.layout.mask("weight").to(theta)
 
     @property
@@ -148,8 +151,8 @@ class Pack:
         return Steps(torch.stack(losses), steps.probe_step, steps.probe_QKL)
 
     def last_lr(self) -> Array:
-        """The learning rate of each member at the last prepared step, (K,)."""
-        return self._lr_K
+        """The learning rate of each member at the last step taken, (K,)."""
+        return self.optimizer.last_lr
 
     def objective(self, loss_K: Tensor) -> Tensor:
         """Each member's J (K,) from its mean loss."""
@@ -252,7 +255,8 @@ class Pack:
         trace = Trace() if due else None
         loss_K, _ = self._forward(batch, keys_LK, trace)
         wanted = [theta] if trace is None else [theta, *trace.preactivations]
-        gradient, *z_gradients = torch.autograd.grad(self.objective(loss_K).sum(), wanted)
+        # The gradient of the sum over members: each one's objective counts once.
+        gradient, *z_gradients = torch.autograd.grad(self.objective(loss_K), wanted, self._ones_K)
         self.optimizer.step(self._clipped(gradient), step)
         if trace is not None:
             steps.probe_step.append(step)
@@ -294,13 +298,15 @@ class Pack:
         return gradient_KP * scale_K1.clamp(max=1.0)
 
     def _prepare(self, first: int) -> None:
-        steps = self.steps_per_epoch
-        step_S = np.arange(first, first + steps, dtype=np.float64)
-        total = self.epochs * steps
-        factors = np.stack([s.factor(step_S, total, steps) for s in self.schedules], 1)
-        lr_SK = self.optimizer.lr * factors
-        self._lr_K = lr_SK[-1]
-        self.optimizer.prepare(first, lr_SK, self._momentum(step_S, total))
+        """Have the optimizer's coefficients ready for an epoch, computed for many epochs at once."""
+        epoch = self.steps_per_epoch
+        if self.optimizer.covers(first, first + epoch):
+            return
+        total = self.epochs * epoch
+        cells = max(_PREPARED // self.mlp.members, 1)
+        step_S = np.arange(first, max(first + epoch, min(first + cells, total)), dtype=np.float64)
+        factors = np.stack([s.factor(step_S, total, epoch) for s in self.schedules], 1)
+        self.optimizer.prepare(first, self.optimizer.lr * factors, self._momentum(step_S, total))
 
     def _momentum(self, step_S: Array, total: int) -> Array | None:
         moved = [s.momentum(step_S, total) for s in self.schedules]

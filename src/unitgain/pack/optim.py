@@ -46,7 +46,8 @@ class Optimizer(abc.ABC):
             torch.zeros_like(theta_KP, requires_grad=False) for _ in range(2)
         )
         self._coefficients: list[dict[str, Tensor]] = []
-        self._first_step = 0
+        self._first_step, self._last = 0, 0
+        self._lr_SK = self.lr[None]
 
     @abc.abstractmethod
     def state_names(self) -> tuple[str, ...]:
@@ -78,6 +79,11 @@ class Optimizer(abc.ABC):
     def own_momentum(self) -> Array:
         """The momentum, or Adam's beta1, of each member (K,): what a schedule may move."""
 
+    @property
+    def last_lr(self) -> Array:
+        """The learning rates of the last step taken (K,)."""
+        return np.asarray(self._lr_SK[self._last])
+
     def per_member(self, name: str) -> Array:
         """One hyperparameter of all members, (K,) float64."""
         return np.array([float(m[name]) for m in self.members], dtype=np.float64)
@@ -90,6 +96,10 @@ class Optimizer(abc.ABC):
         """
         return self.moves_momentum or bool(self.own_momentum.any())
 
+    def covers(self, first_step: int, end: int) -> bool:
+        """Whether the coefficients of the steps from ``first_step`` up to ``end`` are there."""
+        return self._first_step <= first_step and end <= self._first_step + len(self._coefficients)
+
     def prepare(self, first_step: int, lr_SK: Array, momentum_SK: Array | None = None) -> None:
         """Compute the coefficients of the steps from ``first_step`` on."""
         steps_S = np.arange(first_step, first_step + len(lr_SK), dtype=np.float64)[:, None]
@@ -97,7 +107,7 @@ class Optimizer(abc.ABC):
         value_SCK = np.stack([np.broadcast_to(t, lr_SK.shape) for t in tables.values()], axis=1)
         cells = torch.from_numpy(value_SCK).to(self.theta).flatten(0, 1).unsqueeze(-1).unbind(0)
         count = len(tables)
-        self._first_step = first_step
+        self._first_step, self._lr_SK = first_step, lr_SK
         self._coefficients = [
             dict(zip(tables, cells[i * count : (i + 1) * count], strict=True))
             for i in range(len(lr_SK))
@@ -106,7 +116,8 @@ class Optimizer(abc.ABC):
     @torch.no_grad()
     def step(self, gradient_KP: Tensor, step: int) -> None:
         """Update theta with the coefficients of ``step``, which ``prepare`` must have covered."""
-        self.update(gradient_KP, self._coefficients[step - self._first_step])
+        self._last = step - self._first_step
+        self.update(gradient_KP, self._coefficients[self._last])
         self.theta.sub_(self.delta)
 
     def decayed(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> Tensor:

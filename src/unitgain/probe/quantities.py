@@ -50,8 +50,10 @@ class Layers:
             return torch.full((1, self.count), torch.nan)
         covered = [i for indices, _ in self.groups for i in indices]
         missing = [i for i in range(self.count) if i not in covered]
-        blank = torch.full_like(values[0][:1], torch.nan).expand(len(missing), -1)
-        rows = torch.cat([*values, blank])
+        blank = (
+            [values[0].new_full((len(missing), values[0].shape[1]), torch.nan)] if missing else []
+        )
+        rows = torch.cat([*values, *blank])
         order = [*covered, *missing]
         if order == list(range(self.count)):
             return rows.T
@@ -107,10 +109,12 @@ def norm(layers: Layers) -> Tensor:
     plain = layers.reduce(lambda x: torch.linalg.vector_norm(x.flatten(2), dim=2))
     if plain.dtype != torch.float32:
         return plain
-    safe = (plain >= _SAFE_LEAST) & (plain <= _SAFE_GREATEST)
     # Only on CPU is it free to look; elsewhere both are computed rather than waited for.
-    if plain.device.type == "cpu" and bool(safe.all()):
-        return plain
+    if plain.device.type == "cpu":
+        least, greatest = plain.aminmax()
+        if float(least) >= _SAFE_LEAST and float(greatest) <= _SAFE_GREATEST:
+            return plain
+    safe = (plain >= _SAFE_LEAST) & (plain <= _SAFE_GREATEST)
     exact = layers.reduce(
         lambda x: torch.linalg.vector_norm(x.flatten(2), dim=2, dtype=torch.float64)
     )

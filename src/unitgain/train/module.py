@@ -1,6 +1,7 @@
 """The LightningModule and the LightningDataModule of a pack."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import lightning.pytorch as pl
@@ -117,9 +118,10 @@ class PackedModule(pl.LightningModule):
         """The whole validation part, all members at once."""
         self.validation = self.pack.predict("val", self.specs[0].trainer.eval_batch_size)
 
-    def _autocast(self) -> torch.autocast:
-        enabled = self.specs[0].trainer.precision == "bf16-mixed"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.specs[0].trainer.precision != "bf16-mixed":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _check_task(self) -> None:
         task = self.tables[0].task
