@@ -177,9 +177,26 @@ def test_resumed_run_keeps_its_overrides(make_spec, tmp_path, fake_wandb, interr
 def test_wandb_mode(train, fake_wandb, monkeypatch, mode, variable, key, expected):
     if variable is not None:
         monkeypatch.setenv("WANDB_MODE", variable)
-    monkeypatch.setattr(type(wandb.api), "api_key", key, raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", "/nowhere/netrc")
+    if key is not None:
+        monkeypatch.setenv("WANDB_API_KEY", key)
     train(logger={"wandb": WANDB | {"mode": mode}}, trainer={"max_epochs": 1})
     assert fake_wandb[0].arguments["mode"] == expected
+
+
+def test_wandb_is_online_with_a_key_in_netrc_for_its_own_host(
+    train, fake_wandb, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for host, expected in (("other.example", "offline"), ("wandb.example", "online")):
+        (tmp_path / "netrc").write_text(f"machine {host} login user password {'k' * 40}\n")
+        (tmp_path / "netrc").chmod(0o600)
+        train(host, logger={"wandb": WANDB | {"mode": "auto"}}, trainer={"max_epochs": 1})
+        assert fake_wandb[-1].arguments["mode"] == expected
 
 
 def test_wandb_offline_writes_into_the_run_directory(train):

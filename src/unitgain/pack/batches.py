@@ -44,6 +44,7 @@ class PackData:
         drop_last: whether an epoch leaves out a last, smaller batch.
         quantum: batches are padded to a multiple of so many rows (see `nn.layout.row_quantum`).
         train_batches: train on so many batches' worth of each member's rows alone; None: on all.
+        eval_batches: validate and test on so many batches' worth of rows alone; None: on all.
         repeat: give the training rows for the validation part too.
         device: where the tables live.
         dtype: of features, weights and regression targets.
@@ -61,6 +62,7 @@ class PackData:
         drop_last: bool = False,
         quantum: int = 1,
         train_batches: int | None = None,
+        eval_batches: int | None = None,
         repeat: bool = False,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -73,6 +75,9 @@ class PackData:
         self._rows = {part: _rows_of(tables, offset, part) for part in ("train", "val", "test")}
         if train_batches is not None:
             self._rows["train"] = self._rows["train"][:, : train_batches * batch_size]
+        if eval_batches is not None:
+            for part in ("val", "test"):
+                self._rows[part] = self._rows[part][:, : eval_batches * batch_size]
         if repeat:
             self._rows["val"] = self._rows["train"]
         examples = self._rows["train"].shape[1]

@@ -88,6 +88,7 @@ def build_pack(
         drop_last=spec.data.drop_last,
         quantum=row_quantum(mlp.shape.all_widths),
         train_batches=_train_batches(spec),
+        eval_batches=(spec.debug and spec.debug.fast_dev_run) or None,
         repeat=bool(spec.debug and spec.debug.overfit),
         device=device,
         dtype=mlp.theta.dtype,

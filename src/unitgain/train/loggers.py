@@ -7,8 +7,10 @@ import abc
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, final
+from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger
 
@@ -55,6 +57,7 @@ class Ready(LoggerFactory):
         self._logger = logger
 
     def open(self, context: RunContext) -> Logger | None:
+        self._logger.log_hyperparams(_flat(context.config))
         return self._logger
 
     def close(self, logger: Logger, status: str) -> None:
@@ -76,12 +79,14 @@ class _TensorBoard(LoggerFactory):
         from lightning.pytorch.loggers import TensorBoardLogger
 
         try:
-            return TensorBoardLogger(str(context.directory), name="tensorboard", version="")
+            logger = TensorBoardLogger(str(context.directory), name="tensorboard", version="")
         except ModuleNotFoundError as error:
             raise ConfigError(
                 "logger.tensorboard: needs the package tensorboard, which is not installed; "
                 "install unitgain[tensorboard]"
             ) from error
+        logger.log_hyperparams(_flat(context.config))
+        return logger
 
     def close(self, logger: Logger, status: str) -> None:
         logger.finalize("success" if status == "finished" else "failed")
@@ -126,9 +131,21 @@ class _Wandb(LoggerFactory):
             return self._mode
         if mode := os.environ.get("WANDB_MODE"):
             return mode
-        import wandb as client
+        return "online" if _logged_in() else "offline"
 
-        return "online" if client.api.api_key else "offline"
+
+def _logged_in() -> bool:
+    """Whether W&B's key is there, in the environment or in netrc; the server isn't asked."""
+    import wandb as client
+
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    url = os.environ.get("WANDB_BASE_URL") or client.Settings().base_url
+    host = urlsplit(url).hostname or ""
+    try:
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
 
 
 def csv() -> LoggerFactory:
@@ -178,3 +195,13 @@ def factories(spec: RunSpec) -> list[LoggerFactory]:
             )
         made.append(value)
     return made
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
+    return flat

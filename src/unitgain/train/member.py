@@ -52,8 +52,6 @@ class Member:
         self._loggers: list[tuple[LoggerFactory, Logger]] = [
             (factory, logger) for factory in factories(spec) if (logger := factory.open(context))
         ]
-        for _, logger in self._loggers:
-            logger.log_hyperparams(_flat(context.config))
 
     def append(self, epoch: int, step: int, row: Mapping[str, float]) -> None:
         """Write an epoch's numbers."""
@@ -142,13 +140,3 @@ def _by_layer(values: Mapping[str, NDArray[np.float64]], i: int) -> dict[str, fl
         for layer, value in enumerate(value_SL[i], start=1)
         if np.isfinite(value)
     }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
-    return flat
