@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 
 from unitgain.runs import RunDirectory
 from unitgain.spec import parse
 from unitgain.train.checkpoint import read_checkpoint
-from unitgain.train.fit import check_accelerator, process_settings
+from unitgain.train.fit import accelerator, process_settings
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.scores import Scores
 
@@ -28,14 +27,11 @@ def evaluate(directory: Path) -> dict[str, float]:
     """
     run = RunDirectory(Path(directory))
     spec = parse(run.read_config())
-    check_accelerator(spec)
+    device = torch.device("cuda" if accelerator(spec) == "gpu" else "cpu")
     content = read_checkpoint(run.best_checkpoint)
     with process_settings(spec):
         module = PackedModule([spec], PackedDataModule([spec]).tables)
         module.resumed = True
-        device = pl.Trainer(
-            accelerator=spec.trainer.accelerator, devices=1, logger=False
-        ).strategy.root_device
         module.to(device)
         pack = module.pack
         pack.mlp.load_member_state(0, content["state_dict"])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -68,14 +68,14 @@ def fit(
         CheckpointError: nothing to resume from that is whole and belongs to the run.
     """
     spec = specs[0]
-    check_accelerator(spec)
+    place = accelerator(spec)
     with process_settings(spec), _interruptible() as interrupted:
         datamodule = PackedDataModule(specs)
         module = PackedModule(specs, datamodule.tables, interrupted.is_set)
         runs = [RunDirectory(Path(d)).create() for d in directories]
         contents = _contents(specs, runs) if resume else None
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
-        trainer = _trainer(spec, runs[0])
+        trainer = _trainer(spec, runs[0], place)
         members = _open_members(specs, runs, overrides, contents, module, trainer)
         recorder = Recorder(specs, members, contents)
         module.resumed = contents is not None
@@ -93,7 +93,20 @@ def fit(
         ]
 
 
-def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
+def accelerator(spec: RunSpec) -> Literal["cpu", "gpu"]:
+    """Where a run trains: ``auto`` means CUDA where it is there, else CPU (Apple's GPUs lack float64).
+
+    Raises:
+        ConfigError: a GPU is asked for, and none is there.
+    """
+    if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"
+        )
+    return "gpu" if spec.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
     from lightning.pytorch.profilers import SimpleProfiler
 
     precision: Any = {"32": "32-true", "64": "64-true"}.get(
@@ -103,7 +116,7 @@ def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
     if spec.debug is not None and spec.debug.profiler:
         profiler = SimpleProfiler(dirpath=run.path, filename="profile")
     return pl.Trainer(
-        accelerator=spec.trainer.accelerator,
+        accelerator=place,
         devices=1,
         precision=precision,
         max_epochs=epochs(spec),
@@ -115,18 +128,6 @@ def _trainer(spec: RunSpec, run: RunDirectory) -> pl.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-def check_accelerator(spec: RunSpec) -> None:
-    """Refuse a GPU where there is none.
-
-    Raises:
-        ConfigError: so it is.
-    """
-    if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"
-        )
 
 
 def _typed_before(run: RunDirectory) -> Sequence[str]:
