@@ -68,7 +68,7 @@ class LayerTensors:
     Args:
         preactivation_gradients: dJ/dz_l (K, B, D), of the objective as it is differentiated, i.e. of a mean over B.
         activations: h_l (K, B, D); the output layer has none.
-        weights: W_l (K, ...), behind the step.
+        weights: W_l (K, ...), after the step.
         weight_gradients: dJ/dW_l (K, ...).
         bias_gradients: dJ/db_l (K, ...).
         weight_updates: the step's change of W_l (K, ...).
@@ -142,7 +142,7 @@ def grad_bias(t: LayerTensors) -> Tensor:
 
 
 def weight_norm(t: LayerTensors) -> Tensor:
-    """The Frobenius norm of the layer's weights behind the step."""
+    """The Frobenius norm of the layer's weights after the step."""
     return t.weight_norms
 
 

@@ -17,7 +17,7 @@ from unitgain.probe.quantities import Layers, LayerTensors
 class Recorder:
     """Records one forward and backward pass of a module of plain layers, within a ``with`` block.
 
-    Inside the block, run the forward pass and the backward pass; behind the optimizer step, ``tensors()`` gives what
+    Inside the block, run the forward pass and the backward pass; after the optimizer step, ``tensors()`` gives what
     the quantities need. No hook stays registered outside the block.
 
     Args:

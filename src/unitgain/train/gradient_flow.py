@@ -94,7 +94,7 @@ class GradientFlow(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Measure, behind the optimizer's step."""
+        """Measure, after the optimizer's step."""
         recorder = self._recorder
         if not self._measuring or recorder is None:
             return
