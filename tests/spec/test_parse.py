@@ -358,3 +358,15 @@ def test_what_is_resolved_parses_to_the_same():
 def test_a_spec_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         parse({}).seed = 3
+
+
+@pytest.mark.parametrize(
+    ("key", "node"),
+    [
+        ("split", {"_target_": "unitgain.data.splits.Random", "fractions": [0.5, 0.5]}),
+        ("optimizer", {"_target_": "unitgain.pack.optim.Adam", "betas": [0.9]}),
+    ],
+)
+def test_a_list_that_is_too_short_is_a_line(key, node):
+    with pytest.raises(ConfigError, match=rf"^{key}\."):
+        parse({key: node})

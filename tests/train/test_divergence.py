@@ -69,7 +69,7 @@ def test_diverged_run_names_step_and_layer(train, make_spec, wild, lr):
         what = f"the pre-activation of {name}"
     assert result.message == (
         f"every loss must be finite, but at step {step} {what} was the first that is not; "
-        "lower optimizer.lr, set trainer.gradient_clip_norm=1, or see gradients.parquet"
+        "lower optimizer.lr or set trainer.gradient_clip_norm=1; gradients.parquet shows what came before"
     )
 
 

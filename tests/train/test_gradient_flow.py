@@ -174,3 +174,44 @@ def test_an_error_leaves_no_hook(tmp_path):
     with pytest.raises(RuntimeError, match="in the midst"):
         trained(tmp_path, GradientFlow(every=1), module)
     assert not any(m._forward_hooks for m in module.modules())
+
+
+def test_a_second_fit_gets_a_verdict_of_its_own_and_no_linear_layer_is_said(tmp_path):
+    class Plain(pl.LightningModule):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def training_step(self, batch, batch_idx):
+            return self.net(batch[0]).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def deep(activation):
+        return nn.Sequential(
+            *(m for _ in range(6) for m in (nn.Linear(8, 8), activation())), nn.Linear(8, 1)
+        )
+
+    def fit_with(callback, net):
+        loader = DataLoader(TensorDataset(torch.randn(32, 8)), batch_size=16)
+        pl.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            callbacks=[callback],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(Plain(net), loader)
+
+    callback = GradientFlow(every=1, directory=tmp_path)
+    fit_with(callback, deep(nn.Tanh))
+    first = callback.verdict
+    fit_with(callback, deep(nn.Sigmoid))
+    assert callback.verdict is not None
+    assert first is not None
+    assert callback.verdict.slope < first.slope - 0.2
+    with pytest.warns(UserWarning, match=r"watches torch\.nn\.Linear layers, but Plain has none"):
+        fit_with(callback, nn.LayerNorm(8))
+    assert callback.verdict is None

@@ -84,4 +84,6 @@ def judge(norms_L: NDArray[np.float64], step: int) -> Verdict:
 
 
 def _number(x: float) -> str:
+    if 0.95 <= x < 10:
+        return f"{x:.1f}"
     return f"{x:.2g}" if 1e-2 <= x < 1e3 else f"{x:.1e}"

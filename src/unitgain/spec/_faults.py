@@ -238,7 +238,7 @@ def _value_at(values: Any, key: Sequence[str | int], otherwise: Any) -> Any:
     for part in key:
         if isinstance(values, Mapping) and part in values:
             values = values[str(part)]
-        elif isinstance(values, list | tuple) and isinstance(part, int):
+        elif isinstance(values, list | tuple) and isinstance(part, int) and part < len(values):
             values = values[part]
         else:
             return otherwise

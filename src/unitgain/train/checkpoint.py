@@ -12,6 +12,7 @@ from unitgain import __version__
 from unitgain.errors import CheckpointError
 from unitgain.pack.engine import Pack
 from unitgain.runs import read_sealed
+from unitgain.spec import RunSpec, run_hash
 
 FORMAT = 1
 
@@ -67,6 +68,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged or of another format.
     """
     return unpack_member(read_sealed(path), path)
+
+
+def check_belongs(content: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
+    """Refuse a checkpoint that another configuration wrote.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    if content["config_hash"] != run_hash(spec.resolved()):
+        raise CheckpointError(
+            f"{path}: must be a checkpoint of this configuration, but config.yaml has changed since; "
+            "restore config.yaml or train anew"
+        )
 
 
 def restore_member(pack: Pack, k: int, content: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from unitgain.runs import RunDirectory
 from unitgain.spec import parse
-from unitgain.train.checkpoint import read_checkpoint
+from unitgain.train.checkpoint import check_belongs, read_checkpoint
 from unitgain.train.fit import accelerator, process_settings
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.scores import Scores
@@ -22,13 +22,14 @@ def evaluate(directory: Path) -> dict[str, float]:
 
     Raises:
         ConfigError: the run was on a GPU, and none is there.
-        CheckpointError: best.ckpt is missing or damaged.
+        CheckpointError: best.ckpt is missing, damaged or another configuration's.
         DataError: the data can't be read again.
     """
     run = RunDirectory(Path(directory))
     spec = parse(run.read_config())
     device = torch.device("cuda" if accelerator(spec) == "gpu" else "cpu")
     content = read_checkpoint(run.best_checkpoint)
+    check_belongs(content, spec, run.best_checkpoint)
     with process_settings(spec):
         module = PackedModule([spec], PackedDataModule([spec]).tables)
         module.resumed = True

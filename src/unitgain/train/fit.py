@@ -18,8 +18,8 @@ import torch
 from unitgain.errors import CheckpointError, ConfigError
 from unitgain.pack.build import epochs
 from unitgain.runs import RunDirectory, drop_previous, environment, newest_valid
-from unitgain.spec import RunSpec, instantiate, run_hash
-from unitgain.train.checkpoint import unpack_member
+from unitgain.spec import RunSpec, instantiate
+from unitgain.train.checkpoint import check_belongs, unpack_member
 from unitgain.train.member import Member
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.progress import EpochProgress
@@ -63,12 +63,15 @@ def fit(
         resume: go on from each directory's last checkpoint.
 
     Raises:
-        ConfigError: runs that can't be one pack, or a component that can't be used.
+        ConfigError: runs that can't be one pack, a directory that holds a run already, or a component that can't be
+            used.
         DataError: a table that can't be used.
         CheckpointError: nothing to resume from that is whole and belongs to the run.
     """
     spec = specs[0]
     place = accelerator(spec)
+    if not resume:
+        _check_unused(directories)
     with process_settings(spec), _interruptible() as interrupted:
         datamodule = PackedDataModule(specs)
         module = PackedModule(specs, datamodule.tables, interrupted.is_set)
@@ -91,6 +94,19 @@ def fit(
         return [
             _close(member, recorder.summary(k, module.pack)) for k, member in enumerate(members)
         ]
+
+
+def _check_unused(directories: Sequence[Path]) -> None:
+    """Refuse to train over a run: what it computed would be lost."""
+    used = [run for run in map(RunDirectory, map(Path, directories)) if run.config.exists()]
+    if used:
+        raise ConfigError(
+            *(
+                f"hydra.run.dir: must be a directory without a run, but {run.path} holds one ({run.status}); "
+                f"go on with it by unitgain resume {run.path}, or choose another directory"
+                for run in used
+            )
+        )
 
 
 def accelerator(spec: RunSpec) -> Literal["cpu", "gpu"]:
@@ -203,11 +219,7 @@ def _contents(
         for line in checkpoint.warnings:
             warnings.warn(line, stacklevel=3)
         content = unpack_member(checkpoint.payload, checkpoint.path)
-        if content["config_hash"] != run_hash(spec.resolved()):
-            raise CheckpointError(
-                f"{checkpoint.path}: must be a checkpoint of this configuration, but config.yaml has changed since; "
-                "restore config.yaml or train anew"
-            )
+        check_belongs(content, spec, checkpoint.path)
         contents.append(content)
     return contents
 

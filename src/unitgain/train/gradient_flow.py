@@ -3,6 +3,7 @@
 Shapes: S measurements, Q quantities, L layers.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -60,12 +61,21 @@ class GradientFlow(pl.Callback):
         self._quantities = {name: QUANTITIES[name] for name in quantities}
         self._recorder: Recorder | None = None
         self._measuring = False
+        self._layers: int | None = None
         self._pending: list[tuple[int, Tensor]] = []
         self._writer: GradientsWriter | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the layers and open the file."""
         self._recorder = Recorder(pl_module)
+        self.verdict, self._layers = None, None
+        self._pending.clear()
+        if not any(isinstance(m, nn.Linear) for m in pl_module.modules()):
+            warnings.warn(
+                f"GradientFlow watches torch.nn.Linear layers, but {type(pl_module).__name__} has none: "
+                "nothing will be recorded",
+                stacklevel=2,
+            )
         directory = Path(self.directory if self.directory is not None else trainer.default_root_dir)
         if trainer.is_global_zero:
             directory.mkdir(parents=True, exist_ok=True)
@@ -103,6 +113,14 @@ class GradientFlow(pl.Callback):
         if not (recorder.layers and recorder.stepped):
             return
         tensors = recorder.tensors(_loss_scale(trainer), _saturated(recorder.activation))
+        self._layers = self._layers or recorder.layers
+        if recorder.layers != self._layers:
+            warnings.warn(
+                f"GradientFlow needs one number of linear layers in every step, but step {trainer.global_step - 1} "
+                f"called {recorder.layers} and the first measured one {self._layers}: this step is left out",
+                stacklevel=2,
+            )
+            return
         self._pending.append((trainer.global_step - 1, measure(tensors, self._quantities)))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -113,9 +113,10 @@ class Member:
         what = {"loss": "the loss", "pre-activation": f"the pre-activation of {layer}"}
         first = what.get(blame.where, f"the gradient at {layer}")
         self.blame = {"step": blame.step, "layer": blame.layer, "where": blame.where}
+        see = "; gradients.parquet shows what came before" if self.spec.probe.every else ""
         self.message = (
             f"every loss must be finite, but at step {blame.step} {first} was the first that is not; "
-            "lower optimizer.lr, set trainer.gradient_clip_norm=1, or see gradients.parquet"
+            f"lower optimizer.lr or set trainer.gradient_clip_norm=1{see}"
         )
 
     def close(self, summary: Mapping[str, Any]) -> None:

@@ -50,7 +50,8 @@ class Scores:
         """Loss and metrics of a prediction by name, (K,) each, after one copy to the host."""
         output, target = prediction.output_KNT, prediction.target
         if self._task == "classification":
-            output = probabilities(output)
+            # In float64, where the log of a confidently wrong prediction is not cut off at 16.
+            output = probabilities(output.double())
         else:
             scale, mean = pack.data.y_scale_K1T, pack.data.y_mean_K1T
             output, target = output * scale + mean, target * scale + mean
