@@ -220,17 +220,15 @@ class Pack:
             x, _ = self.data.gather(batch.index)
             with torch.no_grad(), self.autocast():
                 self.mlp(x, rows=batch.rows, trace=trace)
-            for layer, z in enumerate(trace.preactivations, start=1):
-                if not z[k].isfinite().all():
-                    return Blame(step, layer, "pre-activation")
+            if layer := _first_broken(trace, k):
+                return Blame(step, layer, "pre-activation")
         return Blame(step, self.mlp.depth + 1, "loss")
 
     def _blame_step(self, step: int, batch: Batch, keys_LK: Tensor | None, k: int) -> Blame:
         trace = Trace()
-        loss_K, _ = self._forward(batch, keys_LK, trace)
-        for layer, z in enumerate(trace.preactivations, start=1):
-            if not z[k].isfinite().all():
-                return Blame(step, layer, "pre-activation")
+        loss_K = self._forward(batch, keys_LK, trace)
+        if layer := _first_broken(trace, k):
+            return Blame(step, layer, "pre-activation")
         layers = len(trace.preactivations)
         if not loss_K[k].isfinite():
             return Blame(step, layers, "loss")
@@ -240,20 +238,18 @@ class Pack:
                 return Blame(step, layer, "gradient")
         return Blame(step, layers, "loss")
 
-    def _forward(
-        self, batch: Batch, keys_LK: Tensor | None, trace: Trace | None
-    ) -> tuple[Tensor, Tensor]:
+    def _forward(self, batch: Batch, keys_LK: Tensor | None, trace: Trace | None) -> Tensor:
         x, y = self.data.gather(batch.index)
         with self.autocast():
             output = self.mlp(x, keys_LK=keys_LK, rows=batch.rows, trace=trace)
         loss_KB = self.loss(output.to(self.mlp.theta.dtype), y)
-        return (loss_KB * batch.weight).sum(1), output
+        return (loss_KB * batch.weight).sum(1)
 
     def _step(self, step: int, batch: Batch, keys_LK: Tensor | None, steps: Steps) -> Tensor:
         theta = self.mlp.theta
         due = self.probe.due(step)
         trace = Trace() if due else None
-        loss_K, _ = self._forward(batch, keys_LK, trace)
+        loss_K = self._forward(batch, keys_LK, trace)
         wanted = [theta] if trace is None else [theta, *trace.preactivations]
         # The gradient of the sum over members: each one's objective counts once.
         gradient, *z_gradients = torch.autograd.grad(self.objective(loss_K), wanted, self._ones_K)
@@ -327,3 +323,9 @@ def _rows_of(layers: Layers, rows: int | None) -> Layers:
     if rows is None:
         return layers
     return Layers(layers.count, tuple((i, tensor[:, :, :rows]) for i, tensor in layers.groups))
+
+
+def _first_broken(trace: Trace, k: int) -> int | None:
+    """The first layer, from 1, where a pre-activation of member ``k`` is not finite; None if there is none."""
+    broken = (i for i, z in enumerate(trace.preactivations, 1) if not z[k].isfinite().all())
+    return next(broken, None)
