@@ -42,7 +42,10 @@ CASES = {
     "hydra.job.chdir=abc": "hydra.job.chdir: Value 'abc' is not a valid bool (type str)",
     "hydra.searchpath=[nowhere]": "hydra.searchpath: must list folders that exist, got nowhere; "
     "a relative one is taken from the working directory",
-    "model.depth=0": "model.depth: must be at least 1, got 0; it is the number of hidden layers",
+    "model.depth=0": "model.depth: must be at least 1 and at most 10000, got 0; "
+    "it is the number of hidden layers",
+    "model.depth=1e9": "model.depth: must be at least 1 and at most 10000, got 1000000000.0; "
+    "it is the number of hidden layers",
     "dropout.p=1.2": "dropout.p: must be at least 0 and below 1, got 1.2; "
     "it is the probability of dropping a unit",
     "optimizer.lr=-0.1": "optimizer.lr: must be above 0, got -0.1; "
@@ -83,8 +86,8 @@ def test_a_multirun_is_checked_job_by_job_before_the_first(capsys, tmp_path):
     arguments = ["-m", "model.depth=0,1", "loss=auto,mse", "seed=5"]
     assert main(["train", *arguments]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: model.depth: must be at least 1, got 0; it is the number of hidden layers "
-        "(in 2 of 4 jobs, first: model.depth=0 loss=auto)",
+        "error: model.depth: must be at least 1 and at most 10000, got 0; "
+        "it is the number of hidden layers (in 2 of 4 jobs, first: model.depth=0 loss=auto)",
         "error: loss: MSE can't train on data=digits, which is classification; choose auto, "
         "cross_entropy, binary_cross_entropy (in 2 of 4 jobs, first: model.depth=0 loss=mse)",
     ]

@@ -26,17 +26,17 @@ def line(**config):
     [
         (
             {"model": {**MLP, "depth": 0}},
-            "model.depth: must be at least 1, got 0; it is the number of hidden layers",
+            "model.depth: must be at least 1 and at most 10000, got 0; it is the number of hidden layers",
         ),
         (
             {"model": {**MLP, "depth": 2.5}},
-            "model.depth: must be a whole number, at least 1, got 2.5; it is the number of "
-            "hidden layers",
+            "model.depth: must be a whole number, at least 1 and at most 10000, got 2.5; it is "
+            "the number of hidden layers",
         ),
         (
             {"model": {**MLP, "depth": True}},
-            "model.depth: must be a whole number, at least 1, got true; it is the number of "
-            "hidden layers",
+            "model.depth: must be a whole number, at least 1 and at most 10000, got true; it is "
+            "the number of hidden layers",
         ),
         (
             {"model": {**MLP, "dept": 3}},

@@ -12,6 +12,7 @@ from unitgain.spec._base import Component, Count, Fraction, Index, Node, NonNega
 
 NormPosition = Literal["before_activation", "after_activation"]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Depth = Annotated[int, Field(ge=1, le=10_000)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 LearningRate = Annotated[Positive, Field(description="the step size of the optimizer")]
 Widths = Annotated[
@@ -24,7 +25,7 @@ class Network(Component):
     """A multilayer perceptron: hidden layers and a linear output head."""
 
     target: Literal["unitgain.nn.MLP"] = Field("unitgain.nn.MLP", alias="_target_")
-    depth: Count = Field(6, description="the number of hidden layers")
+    depth: Depth = Field(6, description="the number of hidden layers")
     width: Widths = Field(64, description="the units of each hidden layer")
     bias: bool = True
     residual: bool = False
