@@ -1,6 +1,17 @@
 """The errors that a user can mend: shown as plain lines, without a traceback."""
 
 
+def raised(error: BaseException) -> str:
+    """What a user's own code raised, on one line.
+
+    Example:
+        >>> raised(KeyError("gain"))
+        "KeyError: 'gain'"
+    """
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 class UnitgainError(Exception):
     """A fault in what the user gave: ``lines`` holds one self-contained sentence a fault.
 

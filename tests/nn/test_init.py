@@ -389,6 +389,19 @@ def test_entries_left_unfilled_are_refused():
         draw(init.as_initializer(half), 3, 3)
 
 
+def test_what_a_function_raises_is_one_line_with_its_key():
+    def broken(weight, generator):
+        raise RuntimeError("no gain\nin line 2")
+
+    expected = (
+        r"^first_init: an initializer must fill any weight, but on one of shape \(2, 3\) .*broken "
+        r"raised RuntimeError: no gain; mend it \(HYDRA_FULL_ERROR=1 shows where\)$"
+    )
+    with pytest.raises(ConfigError, match=expected) as caught:
+        draw(init.as_initializer(broken, "first_init"), 2, 3)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
 @pytest.mark.parametrize(
     ("value", "match"),
     [

@@ -8,7 +8,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from unitgain.errors import ConfigError
+from unitgain.errors import ConfigError, UnitgainError, raised
 from unitgain.nn._init_lsuv import LSUV
 from unitgain.nn._names import name_of
 
@@ -127,7 +127,7 @@ def fill_member(
         bias_O.copy_(drawn)
 
 
-def as_initializer(value: object) -> Initializer:
+def as_initializer(value: object, key: str = "init") -> Initializer:
     """An initializer out of what a configuration gave.
 
     A plain function is enough: ``fn(weight, generator)`` fills a (out, in) weight in place. The
@@ -136,11 +136,12 @@ def as_initializer(value: object) -> Initializer:
 
     Args:
         value: An `Initializer`, or a function.
+        key: Where the configuration gave it, for the errors.
 
     Raises:
         ConfigError: It is neither, or the function's parameters can't be met; and, once it is
-            called, it didn't fill in place, left entries that aren't finite, or drew from torch's
-            global generator.
+            called, it raised, didn't fill in place, left entries that aren't finite, or drew from
+            torch's global generator.
 
     Example:
         >>> import torch
@@ -155,12 +156,12 @@ def as_initializer(value: object) -> Initializer:
         return value
     if isinstance(value, BiasInitializer):
         raise ConfigError(
-            "init: an initializer of weights is needed, but this one fills biases; "
+            f"{key}: an initializer of weights is needed, but this one fills biases; "
             "move it to bias_init"
         )
-    function = _user_function(value, "init", "fn(weight, generator)")
-    given = _parameters_met(function, "init", ("generator",), "fn(weight, generator)")
-    return Initializer(weight=_UserFill(function, given, "init", "weight"))
+    function = _user_function(value, key, "fn(weight, generator)")
+    given = _parameters_met(function, key, ("generator",), "fn(weight, generator)")
+    return Initializer(weight=_UserFill(function, given, key, "weight"))
 
 
 def as_bias_initializer(value: object) -> BiasInitializer | None:
@@ -209,7 +210,7 @@ class _UserFill:
         # An entry that the function forgets would pass for a number in uninitialised memory.
         nn.init.constant_(tensor, torch.nan)
         with torch.no_grad():
-            result = self.function(tensor, **{name: offered[name] for name in self.given})
+            result = self._called(tensor, {name: offered[name] for name in self.given})
         if not torch.equal(global_state, torch.get_rng_state()):
             torch.set_rng_state(global_state)
             raise ConfigError(
@@ -218,6 +219,18 @@ class _UserFill:
                 "pass generator=generator to every random call in it"
             )
         self._check(tensor, result)
+
+    def _called(self, tensor: Tensor, keywords: dict[str, object]) -> object:
+        try:
+            return self.function(tensor, **keywords)
+        except UnitgainError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{self.key}: an initializer must fill any {self.filled}, but on one of shape "
+                f"{tuple(tensor.shape)} {name_of(self.function)} raised {raised(error)}; mend it "
+                "(HYDRA_FULL_ERROR=1 shows where)"
+            ) from error
 
     def _check(self, tensor: Tensor, result: object) -> None:
         if isinstance(result, Tensor) and result.data_ptr() != tensor.data_ptr():

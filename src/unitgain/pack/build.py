@@ -166,7 +166,9 @@ def _member_init(spec: RunSpec) -> MemberInit:
 
     def made(node: Component | None, key: str) -> Initializer | None:
         return (
-            None if node is None else with_bias(as_initializer(instantiate(node, _key_=key)), bias)
+            None
+            if node is None
+            else with_bias(as_initializer(instantiate(node, _key_=key), key), bias)
         )
 
     hidden = made(spec.init, "init")
