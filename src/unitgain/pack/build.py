@@ -193,10 +193,16 @@ def _optimizer(specs: Sequence[RunSpec], mlp: MLP, schedules: Sequence[Schedule]
 _ONE_STEP = torch.zeros(1, dtype=torch.float64).numpy()
 
 
+def extra_quantities(spec: RunSpec) -> dict[str, Quantity]:
+    """The quantities of the user's own, by name."""
+    return {
+        name: instantiate(node, _key_=f"probe.extra.{name}", _partial_=True)
+        for name, node in spec.probe.extra.items()
+    }
+
+
 def _probe(spec: RunSpec, mlp: MLP) -> ProbePlan:
-    quantities: dict[str, Quantity] = {name: QUANTITIES[name] for name in spec.probe.quantities}
-    for name, node in spec.probe.extra.items():
-        quantities[name] = instantiate(node, _key_=f"probe.extra.{name}", _partial_=True)
+    quantities = {name: QUANTITIES[name] for name in spec.probe.quantities} | extra_quantities(spec)
     bounds = saturation_bounds(as_activation(mlp.activation))
     saturates = bounds.lower is not None or bounds.upper is not None
     return ProbePlan(spec.probe.every or 0, quantities, bounds.share if saturates else None)

@@ -13,6 +13,7 @@ from unitgain.pack.build import build_mlp, build_pack
 from unitgain.pack.engine import Pack, Prediction, Steps
 from unitgain.pack.shape import check_one_shape, check_one_table_shape
 from unitgain.spec import RunSpec
+from unitgain.train.trial import try_parts
 
 
 @final
@@ -84,6 +85,7 @@ class PackedModule(pl.LightningModule):
         check_one_table_shape(tables)
         self._check_task()
         self.mlp = build_mlp(specs, tables)
+        try_parts(specs[0], tables[0], self.mlp)
         self.resumed = False
         self.steps: Steps | None = None
         self.validation: Prediction | None = None

@@ -16,6 +16,7 @@ from unitgain.pack.batches import Part
 from unitgain.pack.engine import Pack, Prediction
 from unitgain.pack.metrics import PackedMetric, as_metric, higher_is_better
 from unitgain.spec import Component, RunSpec, instantiate, locate
+from unitgain.train.own import check_shape, explained
 
 
 @final
@@ -32,6 +33,7 @@ class Scores:
         self._given = {
             name: _instantiated(node, name) for name, node in spec.resolved_metrics.items()
         }
+        self._targets = {name: node.target for name, node in spec.resolved_metrics.items()}
         self.metrics: Mapping[str, PackedMetric] = {
             name: as_metric(m) for name, m in self._given.items()
         }
@@ -56,9 +58,27 @@ class Scores:
             scale, mean = pack.data.y_scale_K1T, pack.data.y_mean_K1T
             output, target = output * scale + mean, target * scale + mean
         values: dict[str, Tensor] = {"loss": prediction.loss_K}
-        values |= {name: metric(output, target) for name, metric in self.metrics.items()}
+        values |= {name: self.value(name, output, target) for name in self.metrics}
         table = torch.stack([v.double() for v in values.values()]).cpu().numpy()
         return dict(zip(values, table, strict=True))
+
+    def value(self, name: str, prediction_KNT: Tensor, target: Tensor) -> Tensor:
+        """One metric, (K,), of class probabilities and classes or of predictions and targets.
+
+        Raises:
+            ConfigError: it raises, or gives another shape.
+        """
+        what = {
+            "classification": "probabilities (N, C) and classes (N,)",
+            "regression": "predictions and targets (N, T)",
+        }
+        key, path = f"metrics.{name}", self._targets[name]
+        requirement = f"must judge {what[self._task]}"
+        remedy = f"choose one of torchmetrics.{self._task}, or metrics=auto"
+        with explained(key, path, requirement, remedy), torch.no_grad():
+            value = self.metrics[name](prediction_KNT, target)
+        check_shape(key, path, value, (len(prediction_KNT),), "a member")
+        return value
 
 
 def _instantiated(node: Component, name: str) -> object:
