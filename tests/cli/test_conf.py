@@ -59,6 +59,16 @@ def test_the_command_line_wins_over_an_experiment(composed):
     assert parse(composed("experiment=deep_sigmoid", "model.depth=3")).model.depth == 3
 
 
+@pytest.mark.parametrize(
+    "override", ["experiment=null", "debug=null", "bias_init=null", "init@first_init=null"]
+)
+def test_a_group_that_may_be_left_out_may_be_null(override, capsys):
+    assert main(["train", "--cfg", "job"]) == 0
+    default = capsys.readouterr().out
+    assert main(["train", "--cfg", "job", override]) == 0
+    assert capsys.readouterr().out == default
+
+
 def test_conf_is_found_from_anywhere(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert main(["train", "--cfg", "job", "-p", "model"]) == 0

@@ -27,7 +27,15 @@ CASES = {
     "options: deep_relu_he, deep_sigmoid, exploding_tanh",
     "logger=[csv,wandbb]": "logger: no option wandbb; did you mean wandb? "
     "options: csv, tensorboard, wandb",
-    "probe=null": "probe: no option null; leave it out with ~probe, or choose one of full, light, off",
+    "logger=[1]": "logger: no option 1; options: csv, tensorboard, wandb",
+    "probe=null": "probe: no option null; options: full, light, off",
+    "model=null": "model: no option null; options: mlp",
+    "optimizer=[sgd,adam]": "optimizer: must be one option, got [sgd,adam]; "
+    "a job for each is -m optimizer=sgd,adam",
+    "optimizer=[adam,adamw]": "optimizer: must be one option, got [adam,adamw]; "
+    "a job for each is -m optimizer=adam,adamw",
+    "init@first_init=[1,2]": "init@first_init: must be one option, got [1,2]; "
+    "a job for each is -m init@first_init=1,2",
     "+experiment=deep_sigmoid": "experiment: is there already; leave out the plus: "
     "experiment=deep_sigmoid",
     "+seed=3": "seed: is there already; leave out the plus: seed=3",
@@ -91,6 +99,26 @@ def test_a_multirun_is_checked_job_by_job_before_the_first(capsys, tmp_path):
         "error: loss: MSE can't train on data=digits, which is classification; choose auto, "
         "cross_entropy, binary_cross_entropy (in 2 of 4 jobs, first: model.depth=0 loss=mse)",
     ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "optimizer=[adam,adamw],sgd",
+            "optimizer: must be one option, got [adam,adamw]; "
+            "a job for each is -m optimizer=adam,adamw",
+        ),
+        (
+            "debug=null,overfit",
+            "debug: null can't be one of several values; run the jobs without it apart",
+        ),
+    ],
+)
+def test_options_that_no_job_can_have(override, expected, capsys, tmp_path):
+    assert main(["train", "-m", override]) == 2
+    assert capsys.readouterr().err == f"error: {expected}\n"
     assert list(tmp_path.iterdir()) == []
 
 

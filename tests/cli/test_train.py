@@ -112,6 +112,11 @@ def test_a_multirun_runs_every_job_whatever_happens_to_one(train, capsys):
     assert "Error executing job" not in captured.err
 
 
+def test_the_jobs_of_a_multirun_may_leave_a_group_out(train):
+    assert main(["train", "-m", "experiment=null", "seed=1,2"]) == 0
+    assert [call.spec.seed for call in train.calls] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("endings", "code"),
     [

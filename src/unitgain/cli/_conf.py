@@ -137,6 +137,19 @@ class Groups:
         return found
 
 
+def without_null(groups: Groups, overrides: list[str]) -> list[str]:
+    """The overrides, ``group=null`` written as Hydra understands it: ~group takes the option away."""
+    from unitgain.spec import may_be_null
+
+    def written(text: str) -> str:
+        key, _, value = text.partition("=")
+        group, _, package = key.partition("@")
+        empties = value == "null" and may_be_null(package or group) and groups.options(group)
+        return f"~{key}" if empties else text
+
+    return [written(text) for text in overrides]
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration of the job alone, resolved: mappings, lists and scalars."""
     job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])

@@ -16,10 +16,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from unitgain.cli._conf import Groups, compose, plain
 from unitgain.errors import ConfigError
-from unitgain.spec import close_match, parse
+from unitgain.spec import close_match, may_be_null, parse, takes_one
 
-REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
-"""What composing raises for a fault of the user's; Hydra throws bare ValueErrors at some of them."""
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
+"""What composing raises for a fault of the user's; Hydra lets bare errors of Python out at some."""
 
 
 _ADVICE = ("See https", "Search path", "Config search path", "provider=")
@@ -41,15 +41,27 @@ def explained(
         raise ConfigError(*(lines or [one_line(error)])) from error
 
 
+def check_values(
+    hydra: Hydra, config_name: str, overrides: list[str], *, multirun: bool = False
+) -> None:
+    """Refuse what composes and can't be meant: several values without -m, several options of one part.
+
+    Raises:
+        ConfigError: with each fault.
+    """
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    for override in parser.parse_overrides(overrides):
+        several = override.is_sweep_override() and not multirun
+        if several or any(_too_many(each) for each in _alternatives(override)):
+            raise ConfigError(*Explainer(hydra, config_name, multirun).lines(overrides))
+
+
 def check_one(hydra: Hydra, config_name: str, config: DictConfig, overrides: list[str]) -> None:
     """Look at the configuration of a single job, before anything is written.
 
     Raises:
         ConfigError: with each fault.
     """
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    if any(override.is_sweep_override() for override in parser.parse_overrides(overrides)):
-        raise ConfigError(*Explainer(hydra, config_name).lines(overrides))
     with explained(hydra, config_name, overrides):
         parse(plain(config))
 
@@ -125,6 +137,8 @@ class _Trial:
             self.refused.add(override.package or group)
 
     def _applied(self, override: Override) -> DictConfig:
+        if line := _too_many(override):
+            raise ConfigError(line)
         if self.groups.options(override.key_or_group):
             texts = [*self.options, str(override.input_line)]
             return compose(self.explainer.hydra, self.explainer.config_name, texts)
@@ -183,15 +197,25 @@ def _schema_faults(config: DictConfig) -> list[str]:
 
 def _no_option(key: str, value: Any, options: list[str], error: Exception) -> str:
     listed = ", ".join(options)
-    if value is None:
-        return f"{key}: no option null; leave it out with ~{key}, or choose one of {listed}"
-    wanted = list(value) if isinstance(value, list) else [value]
+    if value is None and may_be_null(key.rpartition("@")[2]):
+        return f"{key}: null can't be one of several values; run the jobs without it apart"
+    wanted = list(value) if isinstance(value, list) else ["null" if value is None else value]
     wrong = next((each for each in wanted if each not in options), None)
     if wrong is None:
         return f"{key}: {one_line(error)}"
-    meant = close_match(str(wrong), options)
+    meant = None if value is None else close_match(str(wrong), options)
     hint = f"did you mean {meant}? " if meant else ""
     return f"{key}: no option {wrong}; {hint}options: {listed}"
+
+
+def _too_many(override: Override) -> str | None:
+    """What to say of several options where a part of the run is one; None where that isn't so."""
+    group, value = override.key_or_group, override.value()
+    if not (isinstance(value, list) and len(value) > 1 and takes_one(override.package or group)):
+        return None
+    key = override.get_key_element().lstrip("+")
+    texts = ",".join(map(str, value))
+    return f"{key}: must be one option, got [{texts}]; a job for each is -m {key}={texts}"
 
 
 def one_line(error: object) -> str:

@@ -76,12 +76,15 @@ def _unknown_flag(flag: str, known: list[str]) -> str:
 
 
 def _serve(hydra: "Hydra", arguments: argparse.Namespace) -> int:
-    from unitgain.cli._conf import CONFIG_NAME, Groups, compose
+    from unitgain.cli._conf import CONFIG_NAME, Groups, compose, without_null
     from unitgain.cli._explain import explained
 
     name, overrides = arguments.config_name or CONFIG_NAME, arguments.overrides
     if arguments.hydra_help or arguments.info:
         return _hydra_information(hydra, name, arguments)
+    if any(text.endswith("=null") for text in overrides):
+        overrides = without_null(Groups.of(hydra, name, overrides), overrides)
+        arguments.overrides = overrides
     with explained(hydra, name, overrides, multirun=arguments.multirun):
         config = compose(hydra, name, overrides)
         if arguments.cfg:
@@ -128,11 +131,13 @@ def _run_jobs(
 ) -> int:
     from hydra.types import RunMode
 
-    from unitgain.cli._explain import check_one
+    from unitgain.cli._explain import check_one, check_values
     from unitgain.cli._job import Task
 
     overrides = list(arguments.overrides)
-    if arguments.multirun or config.hydra.mode == RunMode.MULTIRUN:
+    multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
+    check_values(hydra, name, overrides, multirun=multirun)
+    if multirun:
         return _run_many(hydra, name, config, overrides)
     check_one(hydra, name, config, overrides)
     task = Task()

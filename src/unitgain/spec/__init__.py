@@ -11,7 +11,7 @@ from unitgain.spec._faults import close_match
 from unitgain.spec._hash import run_hash
 from unitgain.spec._locate import instantiate, locate
 from unitgain.spec._nodes import Debug, EarlyStopping, Network, Trainer
-from unitgain.spec._run import Callbacks, Probe, RunSpec, parse
+from unitgain.spec._run import Callbacks, Probe, RunSpec, may_be_null, parse, takes_one
 
 __all__ = [
     "VARIABLE",
@@ -32,6 +32,8 @@ __all__ = [
     "instantiate",
     "is_allowed",
     "locate",
+    "may_be_null",
     "parse",
     "run_hash",
+    "takes_one",
 ]

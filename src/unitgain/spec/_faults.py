@@ -180,7 +180,7 @@ def _stated(key: str, text: str, got: Any) -> Fault:
 
 
 def _unknown_key(place: _Place, loc: Sequence[str | int], got: Any) -> Fault:
-    owner = _without_null(place.annotation)
+    owner = without_null(place.annotation)
     keys = sorted(field.alias or name for name, field in owner.model_fields.items())
     meant = close_match(str(loc[-1]), keys)
     hint = f"did you mean {meant}? " if meant else ""
@@ -200,7 +200,7 @@ def _place(node: type[Node], loc: Sequence[str | int]) -> _Place:
 
 
 def _step(place: _Place, part: str | int) -> _Place | None:
-    annotation = _without_null(place.annotation)
+    annotation = without_null(place.annotation)
     key = (*place.key, part)
     if isinstance(annotation, type) and issubclass(annotation, Node):
         for name, field in annotation.model_fields.items():
@@ -218,17 +218,18 @@ def _step(place: _Place, part: str | int) -> _Place | None:
     return None
 
 
-def _without_null(annotation: Any) -> Any:
+def without_null(annotation: Any) -> Any:
+    """What a field takes besides null, without its metadata."""
     if get_origin(annotation) is Annotated:
-        return _without_null(get_args(annotation)[0])
+        return without_null(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         rest = [each for each in get_args(annotation) if each is not NoneType]
-        return _without_null(rest[0]) if len(rest) == 1 else annotation
+        return without_null(rest[0]) if len(rest) == 1 else annotation
     return annotation
 
 
 def _texts(annotation: Any) -> list[str]:
-    annotation = _without_null(annotation)
+    annotation = without_null(annotation)
     if get_origin(annotation) is not Literal:
         return []
     return [value for value in get_args(annotation) if isinstance(value, str)]

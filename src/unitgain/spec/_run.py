@@ -1,6 +1,7 @@
 """The whole configuration of one run, typed."""
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -20,7 +21,7 @@ from unitgain.spec._data import (
     SplitNode,
     Task,
 )
-from unitgain.spec._faults import faults_of
+from unitgain.spec._faults import faults_of, without_null
 from unitgain.spec._init import BIAS_INITIALIZERS, INITIALIZERS, He
 from unitgain.spec._nodes import (
     ACTIVATIONS,
@@ -191,6 +192,29 @@ def parse(config: Mapping[str, Any]) -> RunSpec:
         if not faults:
             return spec
     raise ConfigError(*(str(fault) for fault in faults))
+
+
+def takes_one(key: str) -> bool:
+    """Whether a key at the top holds one component, not a collection or settings.
+
+    Example:
+        >>> takes_one("optimizer"), takes_one("init"), takes_one("logger"), takes_one("trainer")
+        (True, True, False, False)
+    """
+    field = RunSpec.model_fields.get(key)
+    kind = without_null(field.annotation) if field else None
+    return isinstance(kind, type) and issubclass(kind, Component)
+
+
+def may_be_null(key: str) -> bool:
+    """Whether a key at the top may be null; so may what isn't part of a run, such as an experiment.
+
+    Example:
+        >>> may_be_null("debug"), may_be_null("experiment"), may_be_null("model")
+        (True, True, False)
+    """
+    field = RunSpec.model_fields.get(key)
+    return field is None or NoneType in get_args(field.annotation)
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
