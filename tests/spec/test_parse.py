@@ -253,6 +253,26 @@ def test_all_faults_come_at_once_nested_ones_and_those_between_keys_too():
             "metrics.loss: is the name of the loss itself; choose another name",
         ),
         (
+            {"norm": {"_target_": "torch.nn.LayerNorm"}},
+            r"norm\._target_: must be a unitgain\.nn\.Norm, got torch\.nn\.LayerNorm; choose norm=layer",
+        ),
+        (
+            {"norm": {"_target_": "torch.nn.InstanceNorm1d"}},
+            r"norm\._target_: must be .*; choose norm=batch, layer, rms",
+        ),
+        (
+            {"dropout": {"_target_": "torch.nn.Dropout", "p": 0.5}},
+            r"dropout\._target_: must be a unitgain\.nn\.DropoutKind, .*; choose dropout=dropout",
+        ),
+        (
+            {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.1}},
+            r"optimizer\._target_: must be .*Optimizer, .*; choose optimizer=adamw",
+        ),
+        (
+            {"scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}},
+            r"scheduler\._target_: must be .*Schedule, .*; choose scheduler=cosine",
+        ),
+        (
             {"monitor": "val/acuracy"},
             "monitor: must be one of val/loss, val/accuracy, val/f1_macro, val/auroc, val/ece, "
             r"val/log_loss, got val/acuracy; did you mean val/accuracy\?",

@@ -1,9 +1,11 @@
 """What must hold between keys: each check names the keys that it looks at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from unitgain.spec._base import Component
+from unitgain.spec._base import Component, Custom
 from unitgain.spec._data import ClassificationNode, RegressionNode
 from unitgain.spec._faults import Fault, close_match
 from unitgain.spec._nodes import (
@@ -26,6 +28,57 @@ Faults = Iterator[Fault]
 def cross_faults(spec: "RunSpec", unsound: frozenset[str] = frozenset()) -> list[Fault]:
     """What is wrong between keys, leaving out what looks at an ``unsound`` one."""
     return [fault for keys, check in CHECKS if not unsound & set(keys) for fault in check(spec)]
+
+
+@dataclass(frozen=True)
+class _Counterparts:
+    """What stands in for torch's own components of one kind, which know nothing of members.
+
+    Args:
+        package: where torch keeps them.
+        base: what an own one derives from.
+        options: ours by how the names of theirs begin.
+    """
+
+    package: str
+    base: str
+    options: Mapping[str, str]
+
+
+_COUNTERPARTS = {
+    "norm": _Counterparts(
+        "torch.nn.",
+        "unitgain.nn.Norm",
+        {"BatchNorm": "batch", "LayerNorm": "layer", "RMSNorm": "rms"},
+    ),
+    "dropout": _Counterparts(
+        "torch.nn.",
+        "unitgain.nn.DropoutKind",
+        {"Dropout": "dropout", "AlphaDropout": "alpha_dropout"},
+    ),
+    "optimizer": _Counterparts(
+        "torch.optim.",
+        "unitgain.pack.optim.Optimizer",
+        {"SGD": "sgd", "AdamW": "adamw", "Adam": "adam", "RMSprop": "rmsprop"},
+    ),
+    "scheduler": _Counterparts(
+        "torch.optim.",
+        "unitgain.pack.schedule.Schedule",
+        {"Constant": "constant", "Step": "step", "Cosine": "cosine", "OneCycle": "one_cycle"},
+    ),
+}
+
+
+def _torchs_own(key: str, spec: "RunSpec") -> Faults:
+    node, ours = getattr(spec, key), _COUNTERPARTS[key]
+    if not (isinstance(node, Custom) and node.target.startswith(ours.package)):
+        return
+    name = node.target.rpartition(".")[2]
+    meant = [option for start, option in ours.options.items() if name.startswith(start)]
+    choice = meant[0] if meant else ", ".join(ours.options.values())
+    yield Fault(
+        f"{key}._target_", f"must be a {ours.base}, got {node.target}; choose {key}={choice}"
+    )
 
 
 def _widths(spec: "RunSpec") -> Faults:
@@ -142,5 +195,6 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[["RunSpec"], Faults]], ...] = (
     (("metrics", "data"), _metrics),
     (("metrics",), _reserved_metric),
     (("monitor", "metrics", "data"), _monitor),
+    *(((key,), partial(_torchs_own, key)) for key in _COUNTERPARTS),
 )
 """Each check with the keys that it looks at."""
