@@ -1,17 +1,16 @@
 """The jobs of a multirun, checked before the first one starts."""
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from unitgain.cli._conf import RESOLVER, Groups, compose, plain
+from unitgain.cli._conf import RESOLVER
+from unitgain.cli._patch import Composer
 from unitgain.errors import ConfigError
-from unitgain.spec import RunSpec, parse, run_hash
+from unitgain.spec import run_hash
 
 
 def job_overrides(hydra: Hydra, config: DictConfig) -> list[list[str]] | None:
@@ -34,52 +33,7 @@ def shared(jobs: Sequence[Sequence[str]]) -> frozenset[str]:
     return frozenset.intersection(*map(frozenset, jobs)) if len(jobs) > 1 else frozenset()
 
 
-@dataclass
-class Checker:
-    """Makes the typed configuration of each job.
-
-    Composing costs a tenth of a second, so it is done once for each choice of groups, and values
-    are patched in.
-
-    Args:
-        hydra: the session.
-        config_name: the primary configuration.
-        hydra_overrides: what the user overrides of Hydra's own configuration.
-        groups: the groups that a key may be.
-    """
-
-    hydra: Hydra
-    config_name: str
-    hydra_overrides: list[str]
-    groups: Groups
-    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
-
-    def spec(self, overrides: Sequence[str]) -> RunSpec:
-        """The typed configuration of one job.
-
-        Raises:
-            ConfigError: it isn't valid.
-        """
-        structure = tuple(text for text in overrides if self._is_structure(text))
-        values = [text for text in overrides if text not in structure]
-        if structure not in self._composed:
-            self._composed[structure] = compose(
-                self.hydra, self.config_name, [*self.hydra_overrides, *structure]
-            )
-        config = copy.deepcopy(self._composed[structure])
-        for override in OverridesParser.create().parse_overrides(values):
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        return parse(plain(config))
-
-    def _is_structure(self, text: str) -> bool:
-        """Whether an override changes which keys there are: a group's option, an addition, a removal."""
-        key = text.partition("=")[0]
-        if text.startswith(("+", "~")) or "@" in key or "/" in key:
-            return True
-        return bool(self.groups.options(key))
-
-
-def check_jobs(checker: Checker, jobs: list[list[str]], config: DictConfig) -> None:
+def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) -> None:
     """Look at every job of a multirun.
 
     Raises:
@@ -92,7 +46,7 @@ def check_jobs(checker: Checker, jobs: list[list[str]], config: DictConfig) -> N
     twins: list[str] = []
     for name, overrides in zip(names, jobs, strict=True):
         try:
-            identity = run_hash(checker.spec(overrides))
+            identity = run_hash(composer.spec(overrides))
         except ConfigError as error:
             for line in error.lines:
                 faults.setdefault(line, []).append(name)

@@ -183,15 +183,16 @@ def _run_many(hydra: "Hydra", name: str, config: "DictConfig", overrides: list[s
     from unitgain.cli._conf import Groups
     from unitgain.cli._explain import explained, one_line
     from unitgain.cli._job import Task, worst
+    from unitgain.cli._patch import Composer
     from unitgain.cli._show import show_sweep
-    from unitgain.cli._sweep import Checker, check_jobs, job_overrides, shared
+    from unitgain.cli._sweep import check_jobs, job_overrides, shared
 
     with explained(hydra, name, overrides, multirun=True):
         jobs = job_overrides(hydra, config)
         if jobs is not None:
             groups = Groups.of(hydra, name, overrides)
             own = list(config.hydra.overrides.hydra)
-            check_jobs(Checker(hydra, name, own, groups), jobs, config)
+            check_jobs(Composer(hydra, name, own, groups), jobs, config)
     here = config.hydra.runtime.choices["hydra/launcher"] == "basic"
     total = None if jobs is None else len(jobs)
     task = Task(collect=here, total=total, shared=shared(jobs or []))
