@@ -126,6 +126,16 @@ def run(kind, members, dtype=torch.float64, start=None):
     return torch.stack(path)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "adam" in case])
+def test_adam_s_packed_kernels_take_the_same_steps(case, monkeypatch):
+    kind, members = settings(case)
+    fused = run(kind, members)
+    monkeypatch.setattr(kind, "fused", False)
+    packed = run(kind, members)
+    assert not torch.equal(packed, fused)
+    torch.testing.assert_close(packed, fused, rtol=0.0, atol=1e-10)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_each_member_takes_the_steps_of_torch_optim(case):
     kind, members = settings(case)

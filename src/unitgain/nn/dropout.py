@@ -84,8 +84,19 @@ class DropoutKind(abc.ABC):
         self.p = p
 
     @abc.abstractmethod
+    def factors(self, keys_K: Tensor, rate_K: Tensor, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a step multiplies activations like these (K, B, D) with, and what it adds, None for nothing.
+
+        Args:
+            keys_K: the step's keys, from `mask_keys`.
+            rate_K: the members' rates.
+            like: of the shape and type that are wanted.
+        """
+
     def apply(self, x_KBD: Tensor, keys_K: Tensor, rate_K: Tensor) -> Tensor:
         """Drop elements of x (K, B, D) with the members' rates (K,)."""
+        factor, shift = self.factors(keys_K, rate_K, x_KBD)
+        return x_KBD * factor if shift is None else torch.addcmul(shift, x_KBD, factor)
 
     @abc.abstractmethod
     def single(self) -> nn.Module:
@@ -100,10 +111,9 @@ class Dropout(DropoutKind):
         Srivastava et al. 2014, JMLR 15:1929.
     """
 
-    def apply(self, x_KBD: Tensor, keys_K: Tensor, rate_K: Tensor) -> Tensor:
-        keep = keep_mask(keys_K, rate_K, *x_KBD.shape[1:])
-        scale = (1.0 / (1.0 - rate_K)).to(x_KBD.dtype).view(-1, 1, 1)
-        return x_KBD * (keep * scale)
+    def factors(self, keys_K: Tensor, rate_K: Tensor, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        keep = keep_mask(keys_K, rate_K, *like.shape[1:])
+        return keep * (1.0 / (1.0 - rate_K)).to(like.dtype).view(-1, 1, 1), None
 
     def single(self) -> nn.Module:
         return nn.Dropout(self.p)
@@ -122,13 +132,13 @@ class AlphaDropout(DropoutKind):
 
     SATURATION = -1.7580993408473766
 
-    def apply(self, x_KBD: Tensor, keys_K: Tensor, rate_K: Tensor) -> Tensor:
-        keep = keep_mask(keys_K, rate_K, *x_KBD.shape[1:])
+    def factors(self, keys_K: Tensor, rate_K: Tensor, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        keep = keep_mask(keys_K, rate_K, *like.shape[1:])
         a = ((1.0 - rate_K) * (1.0 + rate_K * self.SATURATION**2)).rsqrt()
         dropped = a * self.SATURATION * (1.0 - rate_K)
         kept = -a * rate_K * self.SATURATION
-        a, dropped, kept = (v.to(x_KBD.dtype).view(-1, 1, 1) for v in (a, dropped, kept))
-        return torch.addcmul(torch.where(keep, kept, dropped), x_KBD, keep * a)
+        a, dropped, kept = (v.to(like.dtype).view(-1, 1, 1) for v in (a, dropped, kept))
+        return keep * a, torch.where(keep, kept, dropped)
 
     def single(self) -> nn.Module:
         return nn.AlphaDropout(self.p)

@@ -1,7 +1,6 @@
 """From the specifications of runs of one shape to a pack in training."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -68,7 +67,6 @@ def build_pack(
     device: torch.device,
     *,
     fresh: bool = True,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Pack:
     """Everything that trains, on the device that the network is on.
 
@@ -78,7 +76,6 @@ def build_pack(
         mlp: from `build_mlp`.
         device: of the network.
         fresh: whether initializers that are driven by data still have to run.
-        autocast: the context of the forward pass.
     """
     spec = specs[0]
     data = PackData(
@@ -109,7 +106,7 @@ def build_pack(
         l2=[s.l2_penalty for s in specs],
         clip_norm=[s.trainer.gradient_clip_norm or float("inf") for s in specs],
         probe=_probe(spec, mlp),
-        autocast=autocast,
+        product=torch.bfloat16 if spec.trainer.precision == "bf16-mixed" else None,
     )
 
 

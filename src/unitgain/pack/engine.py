@@ -4,7 +4,6 @@ Shapes: K members, B examples, D features, T outputs, L layers, S steps, P param
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from unitgain.nn.losses import Loss
 from unitgain.nn.mlp import MLP, Trace
+from unitgain.nn.propagate import Grouped, Propagation
 from unitgain.pack.batches import Batch, PackData, Part
 from unitgain.pack.optim import Optimizer
 from unitgain.pack.schedule import Array, Schedule
@@ -104,7 +104,7 @@ class Pack:
         l2: the penalty's lambda of each member.
         clip_norm: the largest gradient norm of each member, infinity for none.
         probe: when to measure and what.
-        autocast: the context of the forward pass.
+        product: the type of matrix products in training, None for the network's own.
     """
 
     def __init__(
@@ -119,17 +119,19 @@ class Pack:
         l2: Sequence[float],
         clip_norm: Sequence[float],
         probe: ProbePlan,
-        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        product: torch.dtype | None = None,
     ) -> None:
         self.mlp, self.data, self.loss, self.optimizer = mlp, data, loss, optimizer
-        self.schedules, self.epochs, self.probe, self.autocast = schedules, epochs, probe, autocast
-        theta = mlp.theta
+        self.schedules, self.epochs, self.probe = schedules, epochs, probe
+        self.propagation = Propagation(mlp, product)
+        theta = mlp.theta.detach()
         self.clip_K1 = None
         if np.isfinite(clip_norm).any():
             self.clip_K1 = torch.tensor(clip_norm, dtype=torch.float64).to(theta).unsqueeze(1)
-        self.l2_K = torch.tensor(l2, dtype=torch.float64).to(theta) if any(l2) else None
-        self._ones_K = torch.ones(mlp.members).to(theta)
-        self.weight_mask_P = mlp.layout.mask("weight").to(theta)
+        self.l2_K1 = None
+        if any(l2):
+            self.l2_K1 = torch.tensor(l2, dtype=torch.float64).to(theta).unsqueeze(1)
+            self._weight_mask_P = mlp.layout.mask("weight").to(theta)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,14 +157,11 @@ class Pack:
         return self.optimizer.last_lr
 
     def objective(self, loss_K: Tensor) -> Tensor:
-        """Each member's J (K,) from its mean loss."""
-        if self.l2_K is None:
+        """Each member's J (K,) from its mean loss: what ``train_epoch`` takes the gradient of."""
+        if self.l2_K1 is None:
             return loss_K
-        return loss_K + self.l2_K * (0.5 * self.penalty())
-
-    def penalty(self) -> Tensor:
-        """The sum of squared Frobenius norms of each member's weights, (K,)."""
-        return (self.mlp.theta * self.weight_mask_P).square().sum(1)
+        penalty_K = (self.mlp.theta * self._weight_mask_P).square().sum(1)
+        return loss_K + self.l2_K1[:, 0] * (0.5 * penalty_K)
 
     def predict(self, part: Part, limit: int = 4096) -> Prediction:
         """Outputs and losses of a part, at most ``limit`` rows a member at a time."""
@@ -174,9 +173,7 @@ class Pack:
         with torch.no_grad():
             for batch in self.data.part_batches(part, limit):
                 x, y = self.data.gather(batch.index)
-                with self.autocast():
-                    output = self.mlp(x, rows=batch.rows)
-                output = output.to(self.mlp.theta.dtype)
+                output = self.mlp(x, rows=batch.rows)
                 rows = batch.rows or y.shape[1]
                 losses.append((self.loss(output, y) * batch.weight).sum(1) * rows)
                 weights.append(batch.weight.sum(1) * rows)
@@ -218,7 +215,7 @@ class Pack:
         for batch in self.data.part_batches(part, limit):
             trace = Trace()
             x, _ = self.data.gather(batch.index)
-            with torch.no_grad(), self.autocast():
+            with torch.no_grad():
                 self.mlp(x, rows=batch.rows, trace=trace)
             if layer := _first_broken(trace, k):
                 return Blame(step, layer, "pre-activation")
@@ -226,72 +223,74 @@ class Pack:
 
     def _blame_step(self, step: int, batch: Batch, keys_LK: Tensor | None, k: int) -> Blame:
         trace = Trace()
-        loss_K = self._forward(batch, keys_LK, trace)
+        x, y = self.data.gather(batch.index)
+        output = self.mlp(x, keys_LK=keys_LK, rows=batch.rows, trace=trace)
+        loss = (self.loss(output, y) * batch.weight).sum(1)[k]
         if layer := _first_broken(trace, k):
             return Blame(step, layer, "pre-activation")
         layers = len(trace.preactivations)
-        if not loss_K[k].isfinite():
+        if not loss.isfinite():
             return Blame(step, layers, "loss")
-        gradients = torch.autograd.grad(loss_K.sum(), trace.preactivations)
+        gradients = torch.autograd.grad(loss, trace.preactivations)
         for layer in range(layers, 0, -1):
             if not gradients[layer - 1][k].isfinite().all():
                 return Blame(step, layer, "gradient")
         return Blame(step, layers, "loss")
 
-    def _forward(self, batch: Batch, keys_LK: Tensor | None, trace: Trace | None) -> Tensor:
-        x, y = self.data.gather(batch.index)
-        with self.autocast():
-            output = self.mlp(x, keys_LK=keys_LK, rows=batch.rows, trace=trace)
-        loss_KB = self.loss(output.to(self.mlp.theta.dtype), y)
-        return (loss_KB * batch.weight).sum(1)
-
     def _step(self, step: int, batch: Batch, keys_LK: Tensor | None, steps: Steps) -> Tensor:
-        theta = self.mlp.theta
         due = self.probe.due(step)
-        trace = Trace() if due else None
-        loss_K = self._forward(batch, keys_LK, trace)
-        wanted = [theta] if trace is None else [theta, *trace.preactivations]
-        # The gradient of the sum over members: each one's objective counts once.
-        gradient, *z_gradients = torch.autograd.grad(self.objective(loss_K), wanted, self._ones_K)
-        self.optimizer.step(self._clipped(gradient), step)
-        if trace is not None:
-            steps.probe_step.append(step)
-            steps.probe_QKL.append(self._measure(trace, z_gradients, gradient, batch))
-        return loss_K.detach()
+        x, y = self.data.gather(batch.index)
+        output = self.propagation.forward(x, keys_LK, batch.rows).requires_grad_()
+        loss_KB = self.loss(output, y)
+        # Members' objectives are summed, so the gradient of each is its own.
+        (output_gradient,) = torch.autograd.grad(loss_KB, output, batch.weight)
+        output.requires_grad_(False)
+        self.propagation.backward(output_gradient, keep=due)
+        with torch.no_grad():
+            gradient = self._penalized(self.propagation.gradient)
+            before = (gradient.clone(), self.mlp.theta.detach().clone()) if due else None
+            self.optimizer.step(self._clipped(gradient), step)
+            if before is not None:
+                steps.probe_step.append(step)
+                steps.probe_QKL.append(self._measure(*before, batch))
+            return (loss_KB.detach() * batch.weight).sum(1)
 
-    @torch.no_grad()
-    def _measure(
-        self,
-        trace: Trace,
-        z_gradients: list[Tensor],
-        gradient: Tensor,
-        batch: Batch,
-    ) -> Tensor:
+    def _measure(self, gradient: Tensor, theta: Tensor, batch: Batch) -> Tensor:
+        """What the probe asks of a step, from the gradient and the parameters before it."""
         layers = len(self.mlp.layers)
+        after = self.mlp.theta.detach()
 
         def of(block: Tensor, kind: str) -> Layers:
             return Layers(layers, tuple(self.mlp.layout.by_layer(block, kind)))
 
-        rows = batch.rows
+        def rows_of(groups: Grouped) -> Layers:
+            return Layers(layers, tuple((i, tensor[:, :, : batch.rows]) for i, tensor in groups))
+
         tensors = LayerTensors(
-            preactivation_gradients=_rows_of(Layers.of(z_gradients), rows),
-            activations=_rows_of(Layers.of([*trace.activations, None]), rows),
-            weights=of(self.mlp.theta.detach(), "weight"),
+            preactivation_gradients=rows_of(self.propagation.preactivation_gradients),
+            activations=rows_of(self.propagation.activations),
+            weights=of(after, "weight"),
             weight_gradients=of(gradient, "weight"),
             bias_gradients=of(gradient, "bias"),
-            weight_updates=of(self.optimizer.delta, "weight"),
+            weight_updates=of(theta.sub_(after), "weight"),
             saturated=self.probe.saturated,
         )
         return measure(tensors, self.probe.quantities)
 
+    def _penalized(self, gradient_KP: Tensor) -> Tensor:
+        """The gradient with that of the penalty, lambda W, added in place."""
+        if self.l2_K1 is None:
+            return gradient_KP
+        return gradient_KP.addcmul_(self.mlp.theta * self._weight_mask_P, self.l2_K1)
+
     def _clipped(self, gradient_KP: Tensor) -> Tensor:
-        """Each member's gradient, scaled down to its own largest norm (torch's clip_grad_norm_)."""
+        """Each member's gradient, scaled down in place to its own largest norm (torch's clip_grad_norm_)."""
         if self.clip_K1 is None:
             return gradient_KP
         norm_K1 = torch.linalg.vector_norm(gradient_KP, dim=1, keepdim=True)
         # A member that isn't clipped keeps its bits even where its norm overflows.
         scale_K1 = torch.where(self.clip_K1.isinf(), 1.0, self.clip_K1 / (norm_K1 + 1e-6))
-        return gradient_KP * scale_K1.clamp(max=1.0)
+        return gradient_KP.mul_(scale_K1.clamp(max=1.0))
 
     def _prepare(self, first: int) -> None:
         """Have the optimizer's coefficients ready for an epoch, computed for many epochs at once."""
@@ -316,13 +315,6 @@ class Pack:
     def _tensors(self) -> dict[str, Tensor]:
         optimizer = {f"optimizer.{name}": t for name, t in self.optimizer.state.items()}
         return self.mlp.block_state() | optimizer
-
-
-def _rows_of(layers: Layers, rows: int | None) -> Layers:
-    """The tensors (G, K, B, D) without the padding of the batch."""
-    if rows is None:
-        return layers
-    return Layers(layers.count, tuple((i, tensor[:, :, :rows]) for i, tensor in layers.groups))
 
 
 def _first_broken(trace: Trace, k: int) -> int | None:

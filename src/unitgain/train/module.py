@@ -1,11 +1,9 @@
 """The LightningModule and the LightningDataModule of a pack."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import lightning.pytorch as pl
-import torch
 
 from unitgain.data import Prepared, open_data
 from unitgain.errors import ConfigError
@@ -101,7 +99,6 @@ class PackedModule(pl.LightningModule):
                 self.mlp,
                 self.device,
                 fresh=not self.resumed,
-                autocast=self._autocast,
             )
         return self._pack
 
@@ -119,11 +116,6 @@ class PackedModule(pl.LightningModule):
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """The whole validation part, all members at once."""
         self.validation = self.pack.predict("val", self.specs[0].trainer.eval_batch_size)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.specs[0].trainer.precision != "bf16-mixed":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _check_task(self) -> None:
         task = self.tables[0].task
