@@ -106,7 +106,7 @@ def test_a_multirun_runs_every_job_whatever_happens_to_one(train, capsys):
         "job 2 (seed=2) failed: no rows",
         "job 3 (seed=3) failed: RuntimeError: a bug",
         "job 4 (seed=4) diverged: at step 7",
-        "1 of 4 jobs finished",
+        "1 of 4 jobs finished, 2 failed, 1 diverged",
     ]
     assert "Traceback" in captured.err
     assert "Error executing job" not in captured.err

@@ -27,7 +27,9 @@ def test_the_arrows_between_rooms_point_downwards() -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("room", ["spec", "runs", "cli", "report", "errors", "data"])
+@pytest.mark.parametrize(
+    "room", ["spec", "runs", "cli", "report", "errors", "data", "sweep.pool", "cli._many"]
+)
 def test_a_light_room_does_not_import_torch(room: str) -> None:
     code = f"import sys, unitgain.{room}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

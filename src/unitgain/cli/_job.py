@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -17,8 +18,10 @@ from unitgain.cli._conf import plain
 from unitgain.cli._show import show_job, show_job_end, show_run
 from unitgain.errors import UnitgainError
 from unitgain.spec import RunSpec, parse
+from unitgain.sweep.job import Ending, mark_failed, start_of
 
 if TYPE_CHECKING:
+    from unitgain.cli._packed import PackedSweep
     from unitgain.train import RunResult
 
 _EXITS: dict[str, Exit] = {
@@ -33,18 +36,24 @@ class Outcome:
     """How one job of a multirun ended.
 
     Args:
+        number: which job it is, from 0.
         overrides: what it was asked for, without what all jobs have in common.
-        exit: its exit status, had it been alone.
-        cause: in a line, what went wrong; None for a finished one.
-        result: what it left, unless it failed.
-        monitor: the name of the monitored metric.
+        ending: how it ended.
+        spec: its configuration, if that is valid.
+        directory: of its run.
     """
 
+    number: int
     overrides: tuple[str, ...]
-    exit: Exit
-    cause: str | None = None
-    result: "RunResult | None" = None
-    monitor: str = ""
+    ending: Ending
+    spec: RunSpec | None = None
+    directory: Path | None = None
+
+    @property
+    def exit(self) -> Exit:
+        """Its exit status, had it been alone."""
+        failed = Exit.USER_ERROR if self.ending.expected else Exit.UNEXPECTED
+        return _EXITS.get(self.ending.status, failed)
 
 
 @dataclass
@@ -55,11 +64,13 @@ class Task:
         collect: keep a failure and go on, as in a multirun in this process; otherwise it is raised.
         total: how many jobs there are, where that is known.
         shared: the overrides that all jobs have in common, which the terminal leaves out.
+        packed: what trains the jobs of ``hydra/launcher=packed``, in the place of this function.
     """
 
     collect: bool = False
     total: int | None = None
     shared: frozenset[str] = frozenset()
+    packed: "PackedSweep | None" = None
     outcomes: list[Outcome] = field(default_factory=list)
     error: Exception | None = None
     sweep_dir: Path | None = None
@@ -67,33 +78,52 @@ class Task:
     def __call__(self, config: DictConfig) -> float:
         """Run one job and give the monitored metric, for sweepers that optimize it."""
         hydra = HydraConfig.get()
+        if hydra.mode == RunMode.MULTIRUN:
+            return self._one_of_many(config, hydra)
         directory = Path(hydra.runtime.output_dir)
-        overrides = tuple(hydra.overrides.task)
-        own = tuple(text for text in overrides if text not in self.shared)
-        multirun = hydra.mode == RunMode.MULTIRUN
-        if multirun:
-            self.sweep_dir = Path(hydra.sweep.dir)
-            show_job(int(hydra.job.num), self.total, own)
         try:
             spec = parse(plain(config))
-            result = _train(spec, directory, overrides)
-            if multirun:
-                show_job_end(result, spec.monitor)
-            else:
-                show_run(result, draw(spec, result.directory))
+            result = _train(spec, directory, tuple(hydra.overrides.task))
+            show_run(result, draw(spec, result.directory))
         except Exception as error:
             _remove_empty(directory)
-            if multirun and not self.collect:
-                raise
             self.error = error
-            self.outcomes.append(_failure(own, error, multirun))
             return math.nan
-        cause = None if result.status == "finished" else result.message or result.status
-        exit_status = _EXITS.get(result.status, Exit.UNEXPECTED)
-        self.outcomes.append(Outcome(own, exit_status, cause, result, spec.monitor))
-        if multirun and exit_status is Exit.INTERRUPTED:
+        self.outcomes.append(Outcome(0, (), Ending.of_result(result), spec, directory))
+        return self.outcomes[-1].ending.value
+
+    def _one_of_many(self, config: DictConfig, hydra: HydraConf) -> float:
+        """Run one job of a multirun, unless it was done before."""
+        directory, overrides = Path(hydra.runtime.output_dir), tuple(hydra.overrides.task)
+        number, begun, spec = int(hydra.job.num), False, None
+        self.sweep_dir = Path(hydra.sweep.dir)
+        show_job(number, self.total, self.own(overrides))
+        try:
+            spec = parse(plain(config))
+            start = start_of(spec, directory)
+            ending, begun, verdict = start.ending, True, ""
+            if ending is None:
+                result = _train(spec, directory, overrides, resume=start.resume)
+                ending, verdict = Ending.of_result(result), result.verdict
+            show_job_end(ending, spec.monitor, verdict, before=start.ending is not None)
+        except Exception as error:
+            _remove_empty(directory)
+            ending = Ending.of_error(error)
+            if begun:
+                mark_failed(directory, ending.cause or "")
+            if not self.collect:
+                raise
+            if not ending.expected:
+                traceback.print_exception(error)
+        outcome = Outcome(number, self.own(overrides), ending, spec, directory)
+        self.outcomes.append(outcome)
+        if outcome.exit is Exit.INTERRUPTED:
             raise KeyboardInterrupt
-        return math.nan if result.monitor is None else result.monitor
+        return ending.value
+
+    def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """The overrides that tell a job from the others."""
+        return tuple(text for text in overrides if text not in self.shared)
 
 
 def worst(outcomes: Sequence[Outcome]) -> Exit:
@@ -123,20 +153,14 @@ def draw(spec: RunSpec, directory: Path) -> list[Path]:
         return []
 
 
-def _train(spec: RunSpec, directory: Path, overrides: tuple[str, ...]) -> "RunResult":
+def _train(
+    spec: RunSpec, directory: Path, overrides: tuple[str, ...], *, resume: bool = False
+) -> "RunResult":
     from unitgain.train import fit
 
     gc.enable()
-    [result] = fit([spec], [directory], overrides=[overrides])
+    [result] = fit([spec], [directory], overrides=[overrides], resume=resume)
     return result
-
-
-def _failure(overrides: tuple[str, ...], error: Exception, multirun: bool) -> Outcome:
-    if isinstance(error, UnitgainError):
-        return Outcome(overrides, Exit.USER_ERROR, "; ".join(error.lines))
-    if multirun:
-        traceback.print_exception(error)
-    return Outcome(overrides, Exit.UNEXPECTED, f"{type(error).__name__}: {error}")
 
 
 def _remove_empty(directory: Path) -> None:

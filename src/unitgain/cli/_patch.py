@@ -67,6 +67,10 @@ class Composer:
             self._specs[key] = parse(self.plain(overrides))
         return self._specs[key]
 
+    def task(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Those of a job's overrides that aren't Hydra's own."""
+        return tuple(text for text in overrides if not self._parse(text)[0].is_hydra_override())
+
     def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The configuration of one job, resolved, without Hydra's part.
 

@@ -1,6 +1,8 @@
 """What the terminal shows: metrics, the verdict, and where everything is."""
 
+import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unitgain.sweep.job import Ending
+
 if TYPE_CHECKING:
     from unitgain.cli._job import Outcome
     from unitgain.train import RunResult
 
 PARTS = ("train", "val", "test")
+MANY, BEST, FAULTS = 40, 5, 10
+"""Above so many jobs a multirun's table is the best few, and so many that failed."""
 
 
 def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
@@ -71,49 +77,82 @@ def show_job(index: int, total: int | None, overrides: Sequence[str]) -> None:
     _line(Console(highlight=False), Text(f"job {count}", "bold") + Text(f"  {' '.join(overrides)}"))
 
 
-def show_job_end(result: "RunResult", monitor: str) -> None:
-    """The lines below a job of a multirun."""
+def show_job_end(ending: Ending, monitor: str, verdict: str, *, before: bool) -> None:
+    """The lines below a job of a multirun; ``before`` if it was trained in an earlier one."""
     console = Console(highlight=False)
-    parts = [result.status]
-    if result.monitor is not None:
-        parts.append(f"{monitor} {number(result.monitor)}")
-    if result.message and result.status != "finished":
-        parts.append(result.message)
+    parts = [f"{ending.status} before" if before else ending.status]
+    if math.isfinite(ending.value):
+        parts.append(f"{monitor} {number(ending.value)}")
+    if ending.cause:
+        parts.append(ending.cause)
     _line(console, Text(f"  {', '.join(parts)}"))
-    if result.verdict:
-        _line(console, Text(f"  {result.verdict}"))
+    if verdict:
+        _line(console, Text(f"  {verdict}"))
 
 
 def show_sweep(outcomes: Sequence["Outcome"], directory: Path, total: int | None) -> None:
-    """The jobs of a multirun: what each was, how it ended, and why where it failed."""
+    """The jobs of a multirun: what each was, how it ended, and why where it failed.
+
+    Of many jobs, the best few and the first that failed.
+    """
     console = Console(highlight=False)
+    console.print()
+    faults = [outcome for outcome in outcomes if outcome.ending.cause is not None]
+    if len(outcomes) <= MANY:
+        console.print(_jobs_table(outcomes))
+    else:
+        best = _best(outcomes)
+        if best:
+            _line(console, Text(f"the best {len(best)} of {len(outcomes)}", "bold"))
+            console.print(_jobs_table(best))
+    shown = faults if len(outcomes) <= MANY else faults[:FAULTS]
+    for outcome in shown:
+        name = f"job {outcome.number + 1}"
+        line = f" ({' '.join(outcome.overrides)}) {outcome.ending.status}: {outcome.ending.cause}"
+        _line(console, Text(name, "bold red") + Text(line))
+    if len(faults) > len(shown):
+        _line(console, Text(f"and {len(faults) - len(shown)} more, as their summary.json says"))
+    counts = Counter(outcome.ending.status for outcome in outcomes if outcome.ending.cause)
+    others = "".join(f", {count} {status}" for status, count in counts.items())
+    finished = len(outcomes) - len(faults)
+    _line(console, Text(f"{finished} of {total or len(outcomes)} jobs finished{others}"))
+    _line(console, Text(f"{'runs':8}", "bold") + Text(str(_near(directory))))
+
+
+def show_how_to_go_on(directory: Path) -> None:
+    """The line below a multirun that was interrupted."""
+    line = f"interrupted; go on by the same command with hydra.sweep.dir={_near(directory)}"
+    _line(Console(highlight=False), Text(line))
+
+
+def _jobs_table(outcomes: Sequence["Outcome"]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("job", justify="right")
     table.add_column("overrides", overflow="fold")
     table.add_column("status")
-    monitors = list(dict.fromkeys(outcome.monitor for outcome in outcomes if outcome.monitor))
+    monitors = list(dict.fromkeys(outcome.spec.monitor for outcome in outcomes if outcome.spec))
     table.add_column(monitors[0] if len(monitors) == 1 else "monitored", justify="right")
     table.add_column("directory", overflow="fold")
-    for index, outcome in enumerate(outcomes):
-        result = outcome.result
+    for outcome in outcomes:
+        value, directory = outcome.ending.value, outcome.directory
         table.add_row(
-            str(index + 1),
+            str(outcome.number + 1),
             " ".join(outcome.overrides),
-            result.status if result else "failed",
-            number(result.monitor) if result and result.monitor is not None else "",
-            result.directory.name if result else "",
+            outcome.ending.status,
+            number(value) if math.isfinite(value) else "",
+            directory.name if directory is not None and directory.exists() else "",
         )
-    console.print()
-    console.print(table)
-    for index, outcome in enumerate(outcomes):
-        if outcome.cause is not None:
-            name = f"job {index + 1}"
-            ending = outcome.result.status if outcome.result else "failed"
-            line = f" ({' '.join(outcome.overrides)}) {ending}: {outcome.cause}"
-            _line(console, Text(name, "bold red") + Text(line))
-    finished = sum(outcome.cause is None for outcome in outcomes)
-    _line(console, Text(f"{finished} of {total or len(outcomes)} jobs finished"))
-    _line(console, Text(f"{'runs':8}", "bold") + Text(str(_near(directory))))
+    return table
+
+
+def _best(outcomes: Sequence["Outcome"]) -> list["Outcome"]:
+    """The best few; none where they can't be compared."""
+    monitors = {(o.spec.monitor, o.spec.monitor_mode) for o in outcomes if o.spec}
+    if len(monitors) != 1 or (mode := monitors.pop()[1]) is None:
+        return []
+    sign = 1 if mode == "min" else -1
+    valued = [outcome for outcome in outcomes if math.isfinite(outcome.ending.value)]
+    return sorted(valued, key=lambda outcome: sign * outcome.ending.value)[:BEST]
 
 
 def _line(console: Console, text: Text) -> None:

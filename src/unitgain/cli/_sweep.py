@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from unitgain.cli._conf import RESOLVER
@@ -33,6 +36,36 @@ def shared(jobs: Sequence[Sequence[str]]) -> frozenset[str]:
     return frozenset.intersection(*map(frozenset, jobs)) if len(jobs) > 1 else frozenset()
 
 
+def multirun(hydra: Hydra, config_name: str, task: TaskFunction, overrides: list[str]) -> None:
+    """What ``Hydra.multirun`` does, without composing every job once more to see if it can be.
+
+    Raises:
+        HydraException: Hydra refuses the configuration, its sweeper or its launcher.
+    """
+    config = hydra.compose_config(
+        config_name=config_name,
+        overrides=[*overrides, "hydra.mode=MULTIRUN"],
+        with_log_configuration=True,
+        run_mode=RunMode.MULTIRUN,
+    )
+    callbacks = Callbacks(config)
+    callbacks.on_multirun_start(config=config, config_name=config_name)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        config=config,
+        hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+        task_function=task,
+    )
+    if isinstance(sweeper, BasicSweeper):
+        # `check_jobs` has been there, at a hundredth of the cost.
+        sweeper.validate_batch_is_legal = _checked_before  # type: ignore[assignment]
+    sweeper.sweep(arguments=list(config.hydra.overrides.task))
+    callbacks.on_multirun_end(config=config, config_name=config_name)
+
+
+def _checked_before(_batch: object) -> None:
+    """Stands where Hydra composes each job of a batch to see whether it can."""
+
+
 def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) -> None:
     """Look at every job of a multirun.
 
@@ -51,7 +84,7 @@ def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) ->
             for line in error.lines:
                 faults.setdefault(line, []).append(name)
             continue
-        if identity in hashes and _named_by_hash(config):
+        if identity in hashes and named_by_hash(config):
             twins.append(
                 f"jobs must differ in what changes a result, but '{name}' is the same run as "
                 f"'{hashes[identity]}'; drop one"
@@ -62,7 +95,8 @@ def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) ->
         raise ConfigError(*lines, *twins)
 
 
-def _named_by_hash(config: DictConfig) -> bool:
+def named_by_hash(config: DictConfig) -> bool:
+    """Whether each job's directory has the hash of its configuration for a name."""
     subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     assert isinstance(subdir, dict)
     return RESOLVER in str(subdir["subdir"])

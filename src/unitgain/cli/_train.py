@@ -3,7 +3,6 @@
 import argparse
 import gc
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitgain.cli._command import Command, Exit
@@ -138,7 +137,9 @@ def _run_jobs(
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
     check_values(hydra, name, overrides, multirun=multirun)
     if multirun:
-        return _run_many(hydra, name, config, overrides)
+        from unitgain.cli._many import run_many
+
+        return run_many(hydra, name, config, overrides)
     check_one(hydra, name, config, overrides)
     task = Task()
     _run_one(hydra, name, config, task)
@@ -175,34 +176,3 @@ def _run_one(hydra: "Hydra", name: str, config: "DictConfig", task: "Task") -> N
             f"{error.strerror}"
         ) from error
     callbacks.on_run_end(config=config, config_name=name, job_return=job)
-
-
-def _run_many(hydra: "Hydra", name: str, config: "DictConfig", overrides: list[str]) -> int:
-    from hydra.errors import HydraException
-
-    from unitgain.cli._conf import Groups
-    from unitgain.cli._explain import explained, one_line
-    from unitgain.cli._job import Task, worst
-    from unitgain.cli._patch import Composer
-    from unitgain.cli._show import show_sweep
-    from unitgain.cli._sweep import check_jobs, job_overrides, shared
-
-    with explained(hydra, name, overrides, multirun=True):
-        jobs = job_overrides(hydra, config)
-        if jobs is not None:
-            groups = Groups.of(hydra, name, overrides)
-            own = list(config.hydra.overrides.hydra)
-            check_jobs(Composer(hydra, name, own, groups), jobs, config)
-    here = config.hydra.runtime.choices["hydra/launcher"] == "basic"
-    total = None if jobs is None else len(jobs)
-    task = Task(collect=here, total=total, shared=shared(jobs or []))
-    interrupted = False
-    try:
-        hydra.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"])
-    except HydraException as error:
-        raise ConfigError(one_line(error)) from error
-    except KeyboardInterrupt:
-        interrupted = True
-    if task.outcomes:
-        show_sweep(task.outcomes, task.sweep_dir or Path(config.hydra.sweep.dir), task.total)
-    return Exit.INTERRUPTED if interrupted else worst(task.outcomes)

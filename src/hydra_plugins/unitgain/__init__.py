@@ -1,0 +1,1 @@
+"""The packed launcher, where Hydra looks for it."""

@@ -1,0 +1,65 @@
+"""``unitgain train -m``: many jobs, one by one or packed, and ``--cfg plan``."""
+
+from pathlib import Path
+
+from hydra._internal.hydra import Hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from unitgain.cli._command import Exit
+from unitgain.cli._conf import Groups
+from unitgain.cli._explain import explained, one_line
+from unitgain.cli._job import Task, worst
+from unitgain.cli._patch import Composer
+from unitgain.cli._show import show_how_to_go_on, show_sweep
+from unitgain.cli._sweep import check_jobs, job_overrides, multirun, shared
+from unitgain.errors import ConfigError
+
+PACKED = "hydra_plugins.unitgain.packed.PackedLauncher"
+
+
+def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> int:
+    """Check all jobs of a multirun, then run them; the exit status is that of the worst.
+
+    Raises:
+        ConfigError: some job can't be, or the multirun itself.
+    """
+    composer, jobs = _checked(hydra, name, config, overrides)
+    task = Task(
+        collect=config.hydra.runtime.choices["hydra/launcher"] == "basic",
+        total=None if jobs is None else len(jobs),
+        shared=shared(jobs or []),
+    )
+    if config.hydra.launcher["_target_"] == PACKED:
+        from unitgain.cli._packed import Options, PackedSweep
+
+        task.packed = PackedSweep(composer, Options.of(config))
+    interrupted = False
+    try:
+        multirun(hydra, name, task, overrides)
+    except HydraException as error:
+        raise ConfigError(one_line(error)) from error
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        if task.packed is not None:
+            task.packed.close()
+    directory = task.sweep_dir or Path(config.hydra.sweep.dir)
+    if task.outcomes:
+        show_sweep(task.outcomes, directory, task.total)
+    if interrupted:
+        show_how_to_go_on(directory)
+    return Exit.INTERRUPTED if interrupted else worst(task.outcomes)
+
+
+def _checked(
+    hydra: Hydra, name: str, config: DictConfig, overrides: list[str]
+) -> tuple[Composer, list[list[str]] | None]:
+    """The jobs of a multirun, if they are known before the first one runs, and what composes them."""
+    own = [*config.hydra.overrides.hydra, "hydra.mode=MULTIRUN"]
+    composer = Composer(hydra, name, own, Groups.of(hydra, name, overrides))
+    with explained(hydra, name, overrides, multirun=True):
+        jobs = job_overrides(hydra, config)
+        if jobs is not None:
+            check_jobs(composer, jobs, config)
+    return composer, jobs

@@ -1,0 +1,240 @@
+"""Which jobs train together: packs of one shape, cut to what the machine holds, the longest first."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from unitgain.data import Table, check_split, load, make_split, prepare
+from unitgain.pack.shape import signature
+from unitgain.pack.size import Cost, member_cost, members_on_cpu
+from unitgain.spec import RunSpec
+from unitgain.sweep.job import Ending, Job, Start
+
+LEAST_MEMBERS = 8
+"""Below this a pack isn't cut only to keep all workers busy: it would gain less than it loses."""
+EFFICIENCY = 0.3
+"""The share of a plain matrix product's speed that a training step of small matrices reaches."""
+
+
+class TableShape(NamedTuple):
+    """What a pack must know of a table: features, outputs, and the rows of each part."""
+
+    features: int
+    outputs: int
+    train: int
+    val: int
+    test: int
+
+
+@final
+@dataclass
+class Tables:
+    """The shapes of tables; each table and each split of it is opened once."""
+
+    _loaded: dict[str, Table | Exception] = field(default_factory=dict)
+    _shapes: dict[str, TableShape | Exception] = field(default_factory=dict)
+
+    def shape(self, spec: RunSpec) -> TableShape:
+        """The shape of the table that a run trains on.
+
+        Raises:
+            UnitgainError: it can't be used.
+            Exception: what a source of the user's own raises.
+        """
+        key = f"{spec.data!r} {spec.split!r}"
+        if key not in self._shapes:
+            try:
+                self._shapes[key] = self._open(spec)
+            except Exception as error:
+                self._shapes[key] = error
+        found = self._shapes[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _open(self, spec: RunSpec) -> TableShape:
+        key = repr(spec.data)
+        if key not in self._loaded:
+            try:
+                self._loaded[key] = load(spec.data)
+            except Exception as error:
+                self._loaded[key] = error
+        table = self._loaded[key]
+        if isinstance(table, Exception):
+            raise table
+        split = make_split(spec.split, table)
+        check_split(table, split, batch_size=spec.data.batch_size)
+        prepared = prepare(table, split, node=spec.data)
+        return TableShape(prepared.n_features, prepared.n_outputs, *map(len, split.parts()))
+
+
+@final
+@dataclass(frozen=True)
+class Limits:
+    """What packs must keep to.
+
+    Args:
+        workers: how many packs train at a time.
+        max_members: of one pack; None leaves it to memory and caches.
+        memory: the share of the free memory that all workers together may take.
+        gpu: whether runs that may train on a GPU will: a worker then cuts a pack itself, to what
+            the GPU's memory holds.
+    """
+
+    workers: int
+    max_members: int | None = None
+    memory: float = 0.5
+    gpu: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Pack:
+    """Jobs that train together.
+
+    Args:
+        jobs: the members.
+        shape: what they share, by key.
+        table: the shape of their tables.
+        start: from where they train.
+        cost: of one member.
+        flops: of the whole training.
+    """
+
+    jobs: tuple[Job, ...]
+    shape: Mapping[str, Any]
+    table: TableShape
+    start: Start
+    cost: Cost
+    flops: float
+
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes while it trains."""
+        return self.cost.bytes * len(self.jobs)
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do.
+
+    Args:
+        packs: the longest first.
+        failed: the jobs whose table can't be used, and why.
+    """
+
+    packs: tuple[Pack, ...]
+    failed: tuple[tuple[Job, Ending], ...]
+
+    def seconds(self, workers: int) -> float:
+        """An estimate of how long the packs take, of their arithmetic alone."""
+        busy = [0.0] * max(workers, 1)
+        for pack in self.packs:
+            first = busy.index(min(busy))
+            busy[first] += estimated_seconds(pack)
+        return max(busy)
+
+
+def plan(jobs: Sequence[Job], starts: Mapping[int, Start], limits: Limits, tables: Tables) -> Plan:
+    """Put jobs of one shape into packs.
+
+    Args:
+        jobs: those to train.
+        starts: from where each does, by its number.
+        limits: what packs must keep to.
+        tables: opens what isn't open yet.
+    """
+    groups: dict[str, list[Job]] = {}
+    shapes: dict[str, tuple[Mapping[str, Any], TableShape, Start]] = {}
+    failed = []
+    for job in jobs:
+        try:
+            table = tables.shape(job.spec)
+        except Exception as error:
+            failed.append((job, Ending.of_error(error)))
+            continue
+        shape, start = signature(job.spec), starts[job.number]
+        key = f"{shape!r} {table} {start.epoch}"
+        groups.setdefault(key, []).append(job)
+        shapes[key] = (shape, table, start)
+    packs = [
+        pack for key, members in groups.items() for pack in _cut(members, *shapes[key], limits)
+    ]
+    packs.sort(key=lambda pack: -pack.flops)
+    return Plan(tuple(packs), tuple(failed))
+
+
+def workers_needed(jobs: Sequence[Job]) -> int:
+    """How many packs could train at a time at most: known before any table is."""
+    sizes: dict[str, int] = {}
+    for job in jobs:
+        key = repr(signature(job.spec))
+        sizes[key] = sizes.get(key, 0) + 1
+    return sum(max(1, size // LEAST_MEMBERS) for size in sizes.values())
+
+
+def _cut(
+    jobs: Sequence[Job],
+    shape: Mapping[str, Any],
+    table: TableShape,
+    start: Start,
+    limits: Limits,
+) -> Iterator[Pack]:
+    """Packs of nearly equal size of the jobs of one shape."""
+    spec = jobs[0].spec
+    cost = member_cost(spec, table.features, table.outputs)
+    most = limits.max_members or len(jobs)
+    if not limits.gpu or spec.trainer.accelerator == "cpu":
+        memory = limits.memory * free_memory() / limits.workers
+        most = max(1, int(min(most, members_on_cpu(cost), memory / cost.bytes)))
+    count = math.ceil(len(jobs) / most)
+    count = max(count, min(limits.workers, len(jobs) // LEAST_MEMBERS))
+    flops = cost.flops * _steps_left(spec, table, start)
+    for members in np.array_split(np.arange(len(jobs)), count):
+        chosen = tuple(jobs[i] for i in members)
+        yield Pack(chosen, shape, table, start, cost, flops * len(chosen))
+
+
+def _steps_left(spec: RunSpec, table: TableShape, start: Start) -> int:
+    batches, debug = table.train / spec.data.batch_size, spec.debug
+    steps = math.floor(batches) if spec.data.drop_last else math.ceil(batches)
+    if debug is not None and debug.fast_dev_run:
+        return min(steps, debug.fast_dev_run)
+    if debug is not None and debug.overfit:
+        steps = min(steps, debug.overfit)
+    return steps * (spec.trainer.max_epochs - start.epoch)
+
+
+def estimated_seconds(pack: Pack) -> float:
+    """How long a pack's arithmetic takes on one worker of this machine, roughly."""
+    return pack.flops / (EFFICIENCY * matmul_rate())
+
+
+@cache
+def matmul_rate() -> float:
+    """Floating-point operations a second of a batch of small matrix products on one thread."""
+    a_KBD = np.ones((16, 64, 64), np.float32)
+    flops, count, start = 2 * a_KBD.size * a_KBD.shape[-1], 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < 0.02:
+        np.matmul(a_KBD, a_KBD)
+        count += 1
+    return count * flops / seconds
+
+
+def free_memory() -> float:
+    """Bytes that can be used without swapping; without bound where the system doesn't say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.inf
+    return next(
+        (1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")),
+        math.inf,
+    )

@@ -1,0 +1,277 @@
+"""Worker processes: started early, handed the longest packs first, and replaced when they die."""
+
+import os
+import re
+import signal
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, final
+
+from unitgain.errors import ConfigError
+from unitgain.sweep.job import Ending, Job, mark_failed
+from unitgain.sweep.plan import Pack
+from unitgain.sweep.worker import Done, Ended, Epoch, Message, Note, Order, Ready, serve
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def default_workers(threads: int) -> int:
+    """How many workers of so many threads this process may keep busy."""
+    cores = len(os.sched_getaffinity(0)) if os.name == "posix" else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def visible_gpus() -> list[str]:
+    """The CUDA devices that there may be, by the names that CUDA_VISIBLE_DEVICES takes."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is not None:
+        return [name.strip() for name in wanted.split(",") if name.strip() not in ("", "-1")]
+    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in found if match), key=int)
+
+
+class Listener(Protocol):
+    """What is told of a sweep as it goes."""
+
+    def started(self, pack: Pack) -> None:
+        """A pack went to a worker."""
+
+    def epoch(self, pack: Pack, epoch: Epoch) -> None:
+        """A pack has trained an epoch."""
+
+    def ended(self, job: Job, ending: Ending) -> None:
+        """A job has ended."""
+
+    def done(self, pack: Pack) -> None:
+        """A pack has ended."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+
+@final
+@dataclass(eq=False)
+class _Worker:
+    """A process, and what it is at."""
+
+    process: SpawnProcess
+    connection: "Connection[Any, Any]"
+    log: Path
+    gpu: str | None
+    ready: bool = False
+    task: "_Task | None" = None
+
+
+@final
+@dataclass(eq=False)
+class _Task:
+    """Members of a pack that are still to end."""
+
+    pack: Pack
+    left: dict[int, Job]
+    resume: bool
+    again: bool = False
+
+    def order(self) -> Order:
+        """What a worker is sent; its members are numbered anew."""
+        jobs = list(self.left.values())
+        self.left = dict(enumerate(jobs))
+        return Order(
+            tuple(job.spec for job in jobs),
+            tuple(job.directory for job in jobs),
+            tuple(job.overrides for job in jobs),
+            self.resume,
+        )
+
+
+@final
+class Pool:
+    """Worker processes that live as long as the sweep.
+
+    Args:
+        workers: how many at most.
+        threads: of each.
+        gpus: a worker each for these; none for workers that train on the CPU.
+    """
+
+    def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
+        self._most, self._threads, self._gpus = workers, threads, list(gpus)
+        self._context = get_context("spawn")
+        self._stop = self._context.RawValue("i", 0)
+        self._logs = tempfile.TemporaryDirectory(prefix="unitgain-workers-")
+        self._workers: list[_Worker] = []
+        self._count = 0
+
+    def start(self, count: int) -> None:
+        """Start workers, up to so many, and return while they import what they need."""
+        while len(self._workers) < min(count, self._most):
+            used = [worker.gpu for worker in self._workers]
+            free = [gpu for gpu in self._gpus if gpu not in used]
+            self._workers.append(self._spawn(free[0] if free else None))
+
+    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+        """Train packs.
+
+        Raises:
+            KeyboardInterrupt: at the first Ctrl-C, after the workers have saved what they were at; at
+                the second one, at once.
+            ConfigError: workers can't be started.
+        """
+        waiting = deque(
+            _Task(pack, dict(enumerate(pack.jobs)), pack.start.resume) for pack in packs
+        )
+        self.start(len(waiting))
+        with self._interruptible():
+            while any(worker.task for worker in self._workers) or (waiting and not self._stopped):
+                self._hand_out(waiting, listener)
+                sources = {worker.connection: worker for worker in self._workers}
+                # A timeout, because a signal's handler doesn't end the waiting.
+                for connection in wait(list(sources), timeout=0.2):
+                    self._hear(sources[connection], waiting, listener)  # type: ignore[index]
+        if self._stopped:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """End the workers: those that are at work at once."""
+        for worker in self._workers:
+            if worker.task is None and worker.ready:
+                worker.connection.close()
+            else:
+                worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+        self._workers.clear()
+        self._logs.cleanup()
+
+    @property
+    def _stopped(self) -> bool:
+        return bool(self._stop.value)
+
+    def _spawn(self, gpu: str | None) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        log = Path(self._logs.name) / f"{self._count}.txt"
+        self._count += 1
+        process = self._context.Process(
+            target=serve,
+            args=(theirs, self._stop, log),
+            name=f"unitgain-{self._count}",
+            daemon=True,
+        )
+        settings = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
+        if gpu is not None:
+            settings["CUDA_VISIBLE_DEVICES"] = gpu
+        with _environment(settings):
+            process.start()
+        theirs.close()
+        return _Worker(process, ours, log, gpu)
+
+    def _hand_out(self, waiting: deque[_Task], listener: Listener) -> None:
+        for worker in self._workers:
+            if worker.ready and worker.task is None and waiting and not self._stopped:
+                worker.task = waiting.popleft()
+                worker.connection.send(worker.task.order())
+                listener.started(worker.task.pack)
+
+    def _hear(self, worker: _Worker, waiting: deque[_Task], listener: Listener) -> None:
+        try:
+            message: Message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker, waiting, listener)
+            return
+        task = worker.task
+        match message:
+            case Ready():
+                worker.ready = True
+            case Note(text):
+                listener.note(text)
+            case Epoch() if task:
+                listener.epoch(task.pack, message)
+            case Ended(member, ending) if task:
+                listener.ended(task.left.pop(member), ending)
+            case Done() if task:
+                worker.task = None
+                listener.done(task.pack)
+
+    def _bury(self, worker: _Worker, waiting: deque[_Task], listener: Listener) -> None:
+        """Go on without a worker that died: its pack is tried once more, in halves."""
+        worker.process.join()
+        self._workers.remove(worker)
+        how, task = _how_it_ended(worker), worker.task
+        if not worker.ready:
+            raise ConfigError(
+                f"a worker process must start, but it {how}; see hydra/launcher=basic"
+            )
+        if not self._stopped:
+            self._workers.append(self._spawn(worker.gpu))
+        if task is None:
+            return
+        left = list(task.left.values())
+        if task.again or self._stopped:
+            cause = (
+                f"a worker must live until its pack is trained, but it {how}; if memory ran out, "
+                "lower hydra.launcher.max_members or hydra.launcher.workers"
+            )
+            for job in left:
+                mark_failed(job.directory, cause)
+                listener.ended(job, Ending("failed", cause=cause, expected=False))
+            listener.done(task.pack)
+            return
+        listener.note(f"a worker {how}; its pack of {len(left)} is tried again in halves")
+        middle = (len(left) + 1) // 2
+        for half in (left[middle:], left[:middle]):
+            if half:
+                again = _Task(task.pack, dict(enumerate(half)), resume=True, again=True)
+                waiting.appendleft(again)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let the first Ctrl-C ask the workers to stop; a second one raises as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+            self._stop.value = 1
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _how_it_ended(worker: _Worker) -> str:
+    code = worker.process.exitcode or 0
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    try:
+        lines = worker.log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{how} ({last})" if last else how
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Environment variables as a child process is to find them."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,224 @@
+"""A worker process: trains one pack after another, and says what happens.
+
+This module imports torch only once the process serves.
+"""
+
+import gc
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from unitgain.data import DataWarning
+from unitgain.spec import RunSpec
+from unitgain.sweep.job import Ending, mark_failed
+
+if TYPE_CHECKING:
+    from unitgain.train import RunResult
+
+
+@final
+@dataclass(frozen=True)
+class Order:
+    """A pack to train.
+
+    Args:
+        specs: of the members.
+        directories: one a member.
+        overrides: what the user asked for, one a member.
+        resume: go on from what the directories hold.
+    """
+
+    specs: tuple[RunSpec, ...]
+    directories: tuple[Path, ...]
+    overrides: tuple[tuple[str, ...], ...]
+    resume: bool
+
+    def part(self, members: Sequence[int]) -> "Order":
+        """Some of the members, that have begun already."""
+        return Order(
+            tuple(self.specs[k] for k in members),
+            tuple(self.directories[k] for k in members),
+            tuple(self.overrides[k] for k in members),
+            resume=True,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported what it needs.
+
+    Args:
+        gpu: whether torch finds a GPU.
+    """
+
+    gpu: bool
+
+
+@final
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch is over.
+
+    Args:
+        done: how many are.
+        epochs: how many there will be.
+        running: how many members still train.
+        member_steps: optimizer steps of this epoch, all members' together.
+    """
+
+    done: int
+    epochs: int
+    running: int
+    member_steps: int
+
+
+@final
+@dataclass(frozen=True)
+class Ended:
+    """A member has ended, and its directory is complete.
+
+    Args:
+        member: which, as in the order.
+        ending: how.
+    """
+
+    member: int
+    ending: Ending
+
+
+@final
+@dataclass(frozen=True)
+class Note:
+    """A line for the user."""
+
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Done:
+    """The order is done; each member has ended."""
+
+
+Message = Ready | Epoch | Ended | Note | Done
+
+
+def serve(connection: "Connection[Any, Any]", stop: Any, log: Path) -> None:
+    """Train what is asked for until nothing more is.
+
+    Args:
+        connection: orders come in, messages go out.
+        stop: a shared number; once it isn't zero, runs are saved and end as interrupted.
+        log: where everything goes that is printed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(descriptor, stream.fileno())
+    worker = _Worker(connection, lambda: bool(stop.value))
+    warnings.showwarning = worker.show_warning
+    import torch
+
+    import unitgain.train  # noqa: F401  # so that the first order finds it imported
+
+    try:
+        connection.send(Ready(torch.cuda.is_available()))
+        while (order := connection.recv()) is not None:
+            worker.train(order, range(len(order.specs)), order.resume)
+            connection.send(Done())
+    except (EOFError, BrokenPipeError):
+        return  # the parent is gone, and so is whoever would want more
+
+
+@final
+class _Watch:
+    """Passes on what happens in a fit of some members of an order."""
+
+    def __init__(self, worker: "_Worker", members: Sequence[int]) -> None:
+        self._worker, self._members = worker, members
+        self.left = list(members)
+        self.stop = worker.stop
+
+    def epoch(self, done: int, epochs: int, running: int, member_steps: int) -> None:
+        """An epoch is over."""
+        self._worker.connection.send(Epoch(done, epochs, running, member_steps))
+
+    def ended(self, k: int, result: "RunResult") -> None:
+        """A member's summary.json is there."""
+        member = self._members[k]
+        self.left.remove(member)
+        self._worker.connection.send(Ended(member, Ending.of_result(result)))
+
+
+@final
+class _Worker:
+    """Trains orders, and finds the members of a pack that break it.
+
+    Args:
+        connection: messages go out.
+        stop: whether to end early.
+    """
+
+    def __init__(self, connection: "Connection[Any, Any]", stop: Callable[[], bool]) -> None:
+        self.connection, self.stop = connection, stop
+
+    def train(self, order: Order, members: Sequence[int], resume: bool) -> None:
+        """Train some members of an order as packs that memory holds; halve a pack that raises.
+
+        A member that raises alone has failed; the others aren't touched by it.
+        """
+        for pack in self._packs(order, members):
+            watch = _Watch(self, pack)
+            error = self._fit(order, pack, resume, watch)
+            if error is None:
+                continue
+            if len(pack) == 1:
+                self._fail(order, pack[0], error)
+                continue
+            middle = (len(watch.left) + 1) // 2
+            for half in (watch.left[:middle], watch.left[middle:]):
+                if half and not self.stop():
+                    self.train(order, half, resume=True)
+
+    def show_warning(
+        self, message: Warning | str, category: type[Warning], *_where: object, **_more: object
+    ) -> None:
+        """Pass a warning on; of tables the parent, which opens them too, has warned already."""
+        if not issubclass(category, DataWarning):
+            self.connection.send(Note(str(message)))
+
+    def _packs(self, order: Order, members: Sequence[int]) -> list[list[int]]:
+        return [list(members)]
+
+    def _fit(
+        self, order: Order, members: Sequence[int], resume: bool, watch: _Watch
+    ) -> Exception | None:
+        """Train members as one pack; what it raised, without the tensors that its traceback holds."""
+        from unitgain.train import fit
+
+        part = order.part(members)
+        try:
+            results = fit(part.specs, part.directories, overrides=part.overrides, resume=resume)
+            for k, result in enumerate(results):
+                watch.ended(k, result)
+        except (EOFError, BrokenPipeError):
+            raise
+        except Exception as error:
+            failure = error.with_traceback(None)
+        else:
+            return None
+        gc.collect()
+        return failure
+
+    def _fail(self, order: Order, member: int, error: Exception) -> None:
+        ending = Ending.of_error(error)
+        mark_failed(order.directories[member], ending.cause or "")
+        self.connection.send(Ended(member, ending))
