@@ -52,6 +52,27 @@ def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) 
     return Exit.INTERRUPTED if interrupted else worst(task.outcomes)
 
 
+def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> int:
+    """Print how ``hydra/launcher=packed`` would put the jobs of a multirun together.
+
+    Raises:
+        ConfigError: some job can't be, or they aren't to be packed or not known beforehand.
+    """
+    composer, jobs = _checked(hydra, name, config, overrides)
+    if config.hydra.launcher["_target_"] != PACKED or jobs is None:
+        need = "hydra/sweeper=basic" if jobs is None else "hydra/launcher=packed"
+        raise ConfigError(f"--cfg plan: shows how the jobs of a multirun are packed; add {need}")
+    from unitgain.cli._packed import Options, PackedSweep
+    from unitgain.cli._plan import print_plan
+
+    sweep = PackedSweep(composer, Options.of(config))
+    batch = sweep.batch(config, jobs, 0)
+    chosen, limits = sweep.plan(batch)
+    names = {number: " ".join(job) for number, job in batch.overrides.items()}
+    print_plan(chosen, limits, batch.endings, names)
+    return Exit.FINISHED
+
+
 def _checked(
     hydra: Hydra, name: str, config: DictConfig, overrides: list[str]
 ) -> tuple[Composer, list[list[str]] | None]:

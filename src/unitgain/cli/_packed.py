@@ -151,11 +151,11 @@ class PackedSweep:
                 batch.endings[number] = start.ending
         return batch
 
-    def plan(self, batch: Batch) -> tuple[Plan, int]:
-        """How the jobs of a batch are put together, and how many workers there may be."""
+    def plan(self, batch: Batch) -> tuple[Plan, Limits]:
+        """How the jobs of a batch are put together, and what that keeps to."""
         gpus, workers = self._places(batch.left)
         limits = Limits(workers, self.options.max_members, self.options.memory, bool(gpus))
-        return plan(batch.left, batch.starts, limits, self._tables), workers
+        return plan(batch.left, batch.starts, limits, self._tables), limits
 
     def close(self) -> None:
         """End the workers."""

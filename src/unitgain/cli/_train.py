@@ -46,6 +46,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
+    [cfg] = [action for action in parser._actions if action.dest == "cfg"]
+    cfg.choices = [*(cfg.choices or ()), "plan"]
     parser.prog, parser.exit_on_error = "unitgain train", False
     try:
         arguments, rest = parser.parse_known_args(argv)
@@ -57,7 +59,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(*(_unknown_flag(flag, known) for flag in flags))
     arguments.overrides += rest
     chosen = [name for name in ("run", "multirun", "cfg", "info") if getattr(arguments, name)]
-    if len(chosen) > 1:
+    if len(chosen) > 1 and not (chosen == ["multirun", "cfg"] and arguments.cfg == "plan"):
         raise ConfigError(f"--{' and --'.join(chosen)}: only one of them can be given")
     if arguments.resolve and not (arguments.cfg or arguments.help):
         raise ConfigError("--resolve: needs --cfg or --help beside it")
@@ -86,7 +88,7 @@ def _serve(hydra: "Hydra", arguments: argparse.Namespace) -> int:
         arguments.overrides = overrides
     with explained(hydra, name, overrides, multirun=arguments.multirun):
         config = compose(hydra, name, overrides)
-        if arguments.cfg:
+        if arguments.cfg and arguments.cfg != "plan":
             return _show_config(hydra, config, arguments)
         if arguments.help:
             from unitgain.cli._help import show_help
@@ -137,9 +139,12 @@ def _run_jobs(
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
     check_values(hydra, name, overrides, multirun=multirun)
     if multirun:
-        from unitgain.cli._many import run_many
+        from unitgain.cli._many import run_many, show_plan
 
-        return run_many(hydra, name, config, overrides)
+        how = show_plan if arguments.cfg == "plan" else run_many
+        return how(hydra, name, config, overrides)
+    if arguments.cfg == "plan":
+        raise ConfigError("--cfg plan: shows how the jobs of a multirun are packed; add -m")
     check_one(hydra, name, config, overrides)
     task = Task()
     _run_one(hydra, name, config, task)

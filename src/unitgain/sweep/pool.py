@@ -109,7 +109,7 @@ class Pool:
         self._stop = self._context.RawValue("i", 0)
         self._logs = tempfile.TemporaryDirectory(prefix="unitgain-workers-")
         self._workers: list[_Worker] = []
-        self._count = 0
+        self._count = self._false_starts = 0
 
     def start(self, count: int) -> None:
         """Start workers, up to so many, and return while they import what they need."""
@@ -206,9 +206,11 @@ class Pool:
         worker.process.join()
         self._workers.remove(worker)
         how, task = _how_it_ended(worker), worker.task
-        if not worker.ready:
+        self._false_starts += not worker.ready
+        if self._false_starts > 1:
             raise ConfigError(
-                f"a worker process must start, but it {how}; see hydra/launcher=basic"
+                "hydra/launcher: packed must be able to start worker processes, but two of them died as "
+                f"they began: the last one {how}; try hydra.launcher.workers=1"
             )
         if not self._stopped:
             self._workers.append(self._spawn(worker.gpu))
