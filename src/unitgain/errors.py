@@ -1,5 +1,9 @@
 """The errors that a user can mend: shown as plain lines, without a traceback."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def raised(error: BaseException) -> str:
     """What a user's own code raised, on one line.
@@ -10,6 +14,20 @@ def raised(error: BaseException) -> str:
     """
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+@contextmanager
+def no_warnings_of_errors() -> Iterator[None]:
+    """Hold warnings back until the block ends: where it raises they are dropped, its error says more."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for held in caught:
+        warnings.warn_explicit(held.message, held.category, held.filename, held.lineno)
+
+
+class UnitgainWarning(UserWarning):
+    """Something that is probably not meant, and that a run survives: shown as a plain line."""
 
 
 class UnitgainError(Exception):

@@ -103,6 +103,16 @@ def test_it_runs_as_a_module_too(command):
     assert (done.returncode, done.stdout) == (0, f"unitgain {unitgain.__version__}\n")
 
 
+def test_a_warning_is_a_line(command, tmp_path):
+    rows = "".join(f"{i},{i},{i % 3}\n" for i in range(9))
+    (tmp_path / "copies.csv").write_text("a,b,y\n" + rows)
+    given = ["data.path=copies.csv", "data.target_column=y", "data.task=regression"]
+    done = command("train", "data=csv", *given, "data.batch_size=100")
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("warning: copies.csv: columns 'a' and 'b' are the same in all 9 rows")
+    assert error.startswith("error: copies.csv: training needs at least one full batch")
+
+
 def test_what_is_unexpected_shows_its_traceback(monkeypatch, capsys, train):
     train.ending = lambda spec: RuntimeError("a bug")
     assert main(["train"]) == 1

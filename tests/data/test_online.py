@@ -1,3 +1,4 @@
+import warnings
 from urllib.error import HTTPError, URLError
 
 import numpy as np
@@ -78,6 +79,25 @@ def test_a_network_that_refuses_is_one_line(fetched, fetcher, source, name, erro
     assert line.startswith(f"{name}: it must be downloaded, but scikit-learn says: ")
     assert "no route" in line
     assert line.endswith("set data=csv data.path=FILE data.target_column=NAME")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_warnings_of_a_download_are_for_those_that_succeed(monkeypatch, fails):
+    def fetch(**arguments):
+        warnings.warn("retrying", UserWarning, stacklevel=2)
+        if fails:
+            raise URLError("no route")
+        return Bunch(frame=FRAME, target_names=["class"])
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if fails:
+            with pytest.raises(DataError):
+                openml(31, "classification")
+        else:
+            openml(31, "classification")
+    assert [str(each.message) for each in caught] == ([] if fails else ["retrying"])
 
 
 def test_what_sklearn_fetches_becomes_a_table(fetched):

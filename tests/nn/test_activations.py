@@ -93,6 +93,7 @@ class Counting(nn.Module):
         (nn.PReLU(), r"without parameters or buffers is needed, but PReLU has weight; .*LeakyReLU"),
         (WithBuffer(), r"but WithBuffer has slope"),
         (nn.Softmax(dim=-1), r"in its place alone, but Softmax mixes entries"),
+        (nn.Softmax(), r"in its place alone, but Softmax mixes entries"),
         (partial(torch.softmax, dim=0), r"in its place alone, but softmax mixes entries"),
         (lambda x: x / x.norm(), r"lambda> mixes entries"),
         (lambda x: x.flip(-1), r"lambda> mixes entries"),

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unitgain.data import open_data
+from unitgain.errors import UnitgainWarning
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.runs import RunDirectory, read_metrics
 from unitgain.train import fit
@@ -298,3 +299,16 @@ def test_each_epoch_has_an_order_of_its_own_and_each_row_once(make_spec):
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(train.tolist())
     other, _ = untrained(make_spec(seed=1))
     assert other.data.epoch(0)[0].index.tolist() != pack.data.epoch(0)[0].index.tolist()
+
+
+def test_a_rise_longer_than_the_run_is_warned_of(train):
+    rise = {"_target_": "unitgain.pack.schedule.Constant", "warmup_steps": 18}
+    # Three epochs of six steps.
+    with pytest.warns(UnitgainWarning) as caught:
+        train(scheduler=rise)
+    assert [str(each.message) for each in caught] == [
+        "scheduler.warmup_steps: should be below the 18 steps of the run, or the rate never reaches "
+        "optimizer.lr, but is 18; lower it or raise trainer.max_epochs"
+    ]
+    train("shorter", scheduler=rise | {"warmup_steps": 17})
+    train("tried", scheduler=rise, debug={"fast_dev_run": 1})

@@ -3,12 +3,14 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from unitgain import __version__
 from unitgain.cli import _runs, _train
 from unitgain.cli._command import Command, Exit
-from unitgain.errors import ConfigError, UnitgainError
+from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
 COMMANDS: tuple[Command, ...] = (_train.COMMAND, _runs.EVALUATE, _runs.RESUME)
 """Every subcommand, in the order of the help."""
@@ -47,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status, one of `Exit`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with _warnings_as_lines():
+        return _guarded(arguments)
+
+
+def _guarded(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except UnitgainError as error:
@@ -68,6 +75,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         return Exit.UNEXPECTED
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print the project's own warnings as it prints errors, without the place in the code."""
+    usual = warnings.formatwarning
+
+    def as_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, UnitgainWarning):
+            return f"warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = as_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from unitgain.data._labels import example_rows, missing_mask
 from unitgain.data._split import PARTS, Split
 from unitgain.data._table import Table
-from unitgain.errors import DataError
+from unitgain.errors import DataError, UnitgainWarning
 
 Bools = npt.NDArray[np.bool_]
 # Far within float32, so that squares and sums stay within float64.
 LARGEST = 1e30
 
 
-class DataWarning(UserWarning):
+class DataWarning(UnitgainWarning):
     """Something in the data that is probably not meant, and that training survives."""
 
 

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from unitgain.errors import ConfigError
+from unitgain.errors import ConfigError, no_warnings_of_errors
 from unitgain.nn._names import name_of
 
 _NEAR = 0.05
@@ -104,6 +104,7 @@ def as_activation(value: object) -> nn.Module:
     return module
 
 
+@no_warnings_of_errors()
 def _try(module: nn.Module, name: str) -> None:
     """Refuse what isn't a deterministic, differentiable function of each entry."""
     training = module.training

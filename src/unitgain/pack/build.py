@@ -1,12 +1,13 @@
 """From the specifications of runs of one shape to a pack in training."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from unitgain.data import Prepared
-from unitgain.errors import ConfigError
+from unitgain.errors import ConfigError, UnitgainWarning
 from unitgain.nn.activations import as_activation, saturation_bounds
 from unitgain.nn.dropout import DropoutKind
 from unitgain.nn.init import Initializer, as_bias_initializer, as_initializer, with_bias
@@ -96,6 +97,8 @@ def build_pack(
         x, _ = data.gather(first.index)
         initialize_from_data(mlp, [_member_init(s) for s in specs], x, first.rows)
     schedules: list[Schedule] = [instantiate(s.scheduler, _key_="scheduler") for s in specs]
+    if fresh and spec.debug is None:
+        _check_warmup(schedules, epochs(spec) * data.steps_per_epoch)
     return Pack(
         mlp,
         data,
@@ -129,6 +132,17 @@ def _check_batches(mlp: MLP, data: PackData) -> None:
             "data.batch_size: every batch must hold at least 2 examples with norm=batch, but batches of "
             f"{data.batch_size} from {data.size('train')} training rows end with one of 1; "
             "change it, set data.drop_last=true, or choose norm=layer"
+        )
+
+
+def _check_warmup(schedules: Sequence[Schedule], steps: int) -> None:
+    """Warn of a learning rate that never gets to the end of its rise."""
+    for warmup in {s.warmup_steps for s in schedules if s.warmup_steps >= steps}:
+        warnings.warn(
+            f"scheduler.warmup_steps: should be below the {steps} steps of the run, or the rate never "
+            f"reaches optimizer.lr, but is {warmup}; lower it or raise trainer.max_epochs",
+            UnitgainWarning,
+            stacklevel=3,
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from unitgain.data._frame import ColumnRoles, header_faults, named_columns, table_from_frame
 from unitgain.data._table import Table, Task, table_from_arrays
-from unitgain.errors import DataError
+from unitgain.errors import DataError, no_warnings_of_errors
 
 
 def california_housing() -> Table:
@@ -90,7 +90,8 @@ def _targets(name: str, columns: str | Sequence[str]) -> tuple[str, ...]:
 def _fetched(name: str, fetch: Callable[[], Any]) -> Any:
     """What ``fetch`` returns; a network that refuses is a `DataError` with a way round it."""
     try:
-        return fetch()
+        with no_warnings_of_errors():
+            return fetch()
     except (OSError, HTTPException, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
