@@ -173,6 +173,18 @@ def test_a_run_directory_that_can_not_be_made(capsys, tmp_path, train):
     assert train.calls == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "key"), [([], "hydra.run.dir"), (["-m", "seed=1,2"], "hydra.sweep.dir")]
+)
+@pytest.mark.parametrize("value", ["", "' '"])
+def test_no_folder_is_not_the_working_directory(flags, key, value, capsys, tmp_path, train):
+    assert main(["train", *flags, f"{key}={value}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {key}: must be a folder, got nothing; leave it out, or give one (. for this one)\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_primary_configuration_that_is_not_there(capsys):
     assert main(["train", "--config-name", "foo"]) == 2
     assert capsys.readouterr().err.startswith("error: foo.yaml: Cannot find primary config 'foo'.")

@@ -26,8 +26,30 @@ def test_what_is_no_run_directory_is_one_line(name, capsys, tmp_path, run):
     assert capsys.readouterr().err == (
         "error: runs: must be a run directory, but has no config.yaml; did you mean runs/one?\n"
     )
-    assert main([name]) == 2
-    assert "the following arguments are required: RUN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["evaluate", "resume"])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "unitgain {0}: must be given one run directory, got nothing; write unitgain {0} RUN"),
+        (
+            [""],
+            "unitgain {0}: must be given one run directory, got nothing; write unitgain {0} RUN",
+        ),
+        (
+            ["a", "b"],
+            "unitgain {0}: must be given one run directory, got a b; write unitgain {0} RUN",
+        ),
+        (["runs/one", "--force"], "--force: no such option; see unitgain {0} --help"),
+        (["--help=yes"], "-h/--help: ignored explicit argument 'yes'"),
+    ],
+)
+def test_wrong_arguments_are_one_line(name, arguments, expected, capsys, run):
+    assert main([name, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {expected.format(name)}\n"
+    assert captured.out == ""
 
 
 @pytest.mark.parametrize("name", ["evaluate", "resume"])

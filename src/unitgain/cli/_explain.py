@@ -64,6 +64,19 @@ def check_one(hydra: Hydra, config_name: str, config: DictConfig, overrides: lis
     """
     with explained(hydra, config_name, overrides):
         parse(plain(config))
+    check_folder(config, "hydra.run.dir")
+
+
+def check_folder(config: DictConfig, key: str) -> None:
+    """Refuse to write into the working directory because nothing was said.
+
+    Raises:
+        ConfigError: the key is empty.
+    """
+    if not str(OmegaConf.select(config, key) or "").strip():
+        raise ConfigError(
+            f"{key}: must be a folder, got nothing; leave it out, or give one (. for this one)"
+        )
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,25 @@ def _run_directory(command: str, argv: Sequence[str], summary: str) -> Path:
         ConfigError: it isn't one.
     """
     parser = argparse.ArgumentParser(
-        prog=f"unitgain {command}", description=f"{summary[0].upper()}{summary[1:]}."
+        usage=f"unitgain {command} [-h] RUN",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        exit_on_error=False,
+        allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, as train made it")
-    directory: Path = parser.parse_args(argv).run
+    parser.add_argument("run", nargs="*", metavar="RUN", help="a run directory, as train made it")
+    try:
+        given, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}") from error
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such option; see unitgain {command} --help")
+    if len(given.run) != 1 or not given.run[0]:
+        got = " ".join(given.run) or "nothing"
+        raise ConfigError(
+            f"unitgain {command}: must be given one run directory, got {got}; "
+            f"write unitgain {command} RUN"
+        )
+    directory = Path(given.run[0])
     if not directory.is_dir():
         raise ConfigError(f"{directory}: must be a run directory, but there is no such folder")
     if not (directory / "config.yaml").is_file():

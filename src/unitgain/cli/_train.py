@@ -132,13 +132,14 @@ def _run_jobs(
 ) -> int:
     from hydra.types import RunMode
 
-    from unitgain.cli._explain import check_one, check_values
+    from unitgain.cli._explain import check_folder, check_one, check_values
     from unitgain.cli._job import Task
 
     overrides = list(arguments.overrides)
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
     check_values(hydra, name, overrides, multirun=multirun)
     if multirun:
+        check_folder(config, "hydra.sweep.dir")
         from unitgain.cli._many import run_many, show_plan
 
         how = show_plan if arguments.cfg == "plan" else run_many
