@@ -26,8 +26,14 @@ from unitgain.spec import Component, Custom, RunSpec, instantiate, locate
 DTYPES = {"32": torch.float32, "bf16-mixed": torch.float32, "64": torch.float64}
 
 
-def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared]) -> MLP:
-    """The network of some runs, filled by their initializers (data-driven ones come later, see `build_pack`)."""
+def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], *, fill: bool = True) -> MLP:
+    """The network of some runs, filled by their initializers (data-driven ones come later, see `build_pack`).
+
+    Args:
+        specs: of runs whose shape agrees.
+        tables: one a run.
+        fill: whether to; a network that goes on from another's state needn't be.
+    """
     spec, table = specs[0], tables[0]
     size = table.n_classes if table.task == "classification" else table.n_outputs
     shape = Shape(
@@ -46,7 +52,8 @@ def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared]) -> MLP:
         seeds=[s.seed for s in specs],
         dtype=DTYPES[spec.trainer.precision],
     )
-    initialize(mlp, [_member_init(s) for s in specs])
+    if fill:
+        initialize(mlp, [_member_init(s) for s in specs])
     return mlp
 
 

@@ -182,63 +182,84 @@ class Pack:
         loss_K = torch.stack(losses).sum(0) / torch.stack(weights).sum(0)
         return Prediction(torch.cat(outputs, 1), torch.cat(targets, 1), loss_K)
 
-    def state(self) -> dict[str, Tensor]:
-        """Copies of all that training changes, members first."""
-        return {name: tensor.clone() for name, tensor in self._tensors().items()}
+    def state(self, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Copies of all that training changes, members first; ``into`` an earlier one, where that is given."""
+        if into is None:
+            return {name: tensor.clone() for name, tensor in self.tensors().items()}
+        return {name: into[name].copy_(tensor) for name, tensor in self.tensors().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What ``state`` copies."""
+        optimizer = {f"optimizer.{name}": t for name, t in self.optimizer.state.items()}
+        return self.mlp.block_state() | optimizer
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of ``state``."""
-        for name, tensor in self._tensors().items():
+        for name, tensor in self.tensors().items():
             tensor.copy_(state[name])
 
-    def blame(self, epoch: int, step: int, k: int) -> Blame:
-        """Find where member ``k`` went first, by running its epoch again up to ``step``.
+    def blame(self, epoch: int, steps: Mapping[int, int]) -> dict[int, Blame]:
+        """Find where members went first, by running their epoch again.
 
-        The state must be that of the epoch's start; it is left at ``step``.
+        The state must be that of the epoch's start; it is left at the last of the steps.
+
+        Args:
+            epoch: in which they went.
+            steps: by member, the step whose loss was the first that isn't finite.
         """
         first = epoch * self.steps_per_epoch
         self._prepare(first)
         keys = self.mlp.mask_keys(first, self.steps_per_epoch)
         self.mlp.train()
-        unused = Steps(torch.empty(0), [], [])
-        for i, batch in enumerate(self.data.epoch(epoch)[: step - first + 1]):
+        found: dict[int, Blame] = {}
+        for i, batch in enumerate(self.data.epoch(epoch)):
             key = None if keys is None else keys[i]
-            if first + i < step:
-                self._step(first + i, batch, key, unused)
-                continue
-            return self._blame_step(step, batch, key, k)
-        raise ValueError(f"step {step} is not in epoch {epoch}")
+            if due := [k for k, step in steps.items() if step == first + i]:
+                found |= self._blame_step(first + i, batch, key, due)
+            if len(found) == len(steps):
+                return found
+            self._step(first + i, batch, key, None)
+        raise ValueError(f"steps {steps} are not all in epoch {epoch}")
 
-    def blame_part(self, part: Part, step: int, k: int, limit: int = 4096) -> Blame:
-        """Find where member ``k`` goes first on a part, with the parameters as they are before ``step``."""
+    def blame_part(
+        self, part: Part, step: int, members: Sequence[int], limit: int = 4096
+    ) -> dict[int, Blame]:
+        """Find where members go first on a part, with the parameters as they are before ``step``."""
         self.mlp.eval()
+        found: dict[int, Blame] = {}
         for batch in self.data.part_batches(part, limit):
             trace = Trace()
             x, _ = self.data.gather(batch.index)
             with torch.no_grad():
                 self.mlp(x, rows=batch.rows, trace=trace)
-            if layer := _first_broken(trace, k):
-                return Blame(step, layer, "pre-activation")
-        return Blame(step, self.mlp.depth + 1, "loss")
+            for k in members:
+                if k not in found and (layer := _first_broken(trace, k)):
+                    found[k] = Blame(step, layer, "pre-activation")
+        nowhere = Blame(step, self.mlp.depth + 1, "loss")
+        return {k: found.get(k, nowhere) for k in members}
 
-    def _blame_step(self, step: int, batch: Batch, keys_LK: Tensor | None, k: int) -> Blame:
+    def _blame_step(
+        self, step: int, batch: Batch, keys_LK: Tensor | None, members: Sequence[int]
+    ) -> dict[int, Blame]:
         trace = Trace()
         x, y = self.data.gather(batch.index)
         output = self.mlp(x, keys_LK=keys_LK, rows=batch.rows, trace=trace)
-        loss = (self.loss(output, y) * batch.weight).sum(1)[k]
-        if layer := _first_broken(trace, k):
-            return Blame(step, layer, "pre-activation")
+        loss_K = (self.loss(output, y) * batch.weight).sum(1)
+        gradients = torch.autograd.grad(loss_K.sum(), trace.preactivations)
         layers = len(trace.preactivations)
-        if not loss.isfinite():
-            return Blame(step, layers, "loss")
-        gradients = torch.autograd.grad(loss, trace.preactivations)
-        for layer in range(layers, 0, -1):
-            if not gradients[layer - 1][k].isfinite().all():
-                return Blame(step, layer, "gradient")
-        return Blame(step, layers, "loss")
+        found = {}
+        for k in members:
+            broken = (i for i in range(layers, 0, -1) if not gradients[i - 1][k].isfinite().all())
+            if layer := _first_broken(trace, k):
+                found[k] = Blame(step, layer, "pre-activation")
+            elif loss_K[k].isfinite() and (layer := next(broken, None)):
+                found[k] = Blame(step, layer, "gradient")
+            else:
+                found[k] = Blame(step, layers, "loss")
+        return found
 
-    def _step(self, step: int, batch: Batch, keys_LK: Tensor | None, steps: Steps) -> Tensor:
-        due = self.probe.due(step)
+    def _step(self, step: int, batch: Batch, keys_LK: Tensor | None, steps: Steps | None) -> Tensor:
+        due = steps is not None and self.probe.due(step)
         x, y = self.data.gather(batch.index)
         output = self.propagation.forward(x, keys_LK, batch.rows).requires_grad_()
         loss_KB = self.loss(output, y)
@@ -250,7 +271,7 @@ class Pack:
             gradient = self._penalized(self.propagation.gradient)
             before = (gradient.clone(), self.mlp.theta.detach().clone()) if due else None
             self.optimizer.step(self._clipped(gradient), step)
-            if before is not None:
+            if steps is not None and before is not None:
                 steps.probe_step.append(step)
                 steps.probe_QKL.append(self._measure(*before, batch))
             return (loss_KB.detach() * batch.weight).sum(1)
@@ -311,10 +332,6 @@ class Pack:
         return np.stack(
             [np.full_like(step_S, own[k]) if m is None else m for k, m in enumerate(moved)], 1
         )
-
-    def _tensors(self) -> dict[str, Tensor]:
-        optimizer = {f"optimizer.{name}": t for name, t in self.optimizer.state.items()}
-        return self.mlp.block_state() | optimizer
 
 
 def _first_broken(trace: Trace, k: int) -> int | None:

@@ -60,6 +60,19 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return found
 
 
+def sync_file(path: Path) -> None:
+    """Ask the disk to keep what a file holds.
+
+    Raises:
+        OSError: the file isn't there, or the disk fails.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Ask the disk to keep the names in ``folder``, where the system can (Windows can't)."""
     if os.name == "nt":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, final, get_args
 
 from unitgain.errors import DataError
-from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_folder
+from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_file, sync_folder
 from unitgain.runs._yaml import from_yaml, to_yaml
 
 Ending = Literal["finished", "diverged", "interrupted", "failed"]
@@ -111,6 +111,14 @@ class RunDirectory:
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
         return self
+
+    def sync(self) -> None:
+        """Ask the disk to keep what a run that isn't durable has written so far, and its names."""
+        for path in (self.config, self.overrides, self.environment):
+            if path.exists():
+                sync_file(path)
+        for folder in (self.path.parent, self.path):
+            sync_folder(folder)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration: plain mappings, lists and scalars."""

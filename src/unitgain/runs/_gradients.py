@@ -4,6 +4,7 @@ Shape suffixes: N rows, S recorded steps, L layers.
 """
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,8 @@ class GradientsWriter:
     """Collects measurements and writes them to gradients.parquet.
 
     The file's bytes depend on the measurements alone, in the order of their steps: neither on how
-    they were cut into calls, nor on how often the file was written or the run resumed.
+    they were cut into calls, nor on how often the file was written or the run resumed. One thread may
+    flush while another appends.
 
     Args:
         path: the file.
@@ -86,6 +88,8 @@ class GradientsWriter:
         self._codes: dict[str, int] = {}
         self._blocks: list[tuple[NDArray[Any], ...]] = []
         self._layouts: dict[tuple[tuple[str, int], ...], tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._lock = threading.Lock()
+        self._written = 0
         if keep_until is None:
             path.unlink(missing_ok=True)
         elif path.exists():
@@ -110,21 +114,24 @@ class GradientsWriter:
             return
         layer_C, code_C = self._layout(tuple((name, x.shape[1]) for name, x in value_SL.items()))
         block_SC = np.concatenate(list(value_SL.values()), axis=1)
-        self._blocks.append(
-            (
-                np.repeat(step_S, layer_C.size),
-                np.tile(layer_C, step_S.size),
-                np.tile(code_C, step_S.size),
-                block_SC.ravel(),
-            )
+        block = (
+            np.repeat(step_S, layer_C.size),
+            np.tile(layer_C, step_S.size),
+            np.tile(code_C, step_S.size),
+            block_SC.ravel(),
         )
+        with self._lock:
+            self._blocks.append(block)
 
     def flush(self) -> None:
         """Write everything so far in one step; without any measurement there is no file."""
-        if not self._blocks:
+        with self._lock:
+            rows = self._joined() if self._blocks else None
+        if rows is None:
             self._path.unlink(missing_ok=True)
-            return
-        atomic_write(self._path, _to_parquet(self._joined()), durable=self._durable)
+        elif len(rows.steps) != self._written:
+            atomic_write(self._path, _to_parquet(rows), durable=self._durable)
+            self._written = len(rows.steps)
 
     @staticmethod
     def _matrix(name: str, item: "ArrayLike", steps: int) -> "NDArray[np.float64]":

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
 from unitgain.errors import DataError
-from unitgain.runs._atomic import atomic_write
+from unitgain.runs._atomic import atomic_write, sync_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,11 +80,7 @@ class MetricsWriter:
     def sync(self) -> None:
         """Ask the disk to keep the rows: before a checkpoint that counts on them."""
         if self._durable and self._columns:
-            descriptor = os.open(self._path, os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_file(self._path)
 
     def __enter__(self) -> Self:
         return self

@@ -1,10 +1,11 @@
 """Training with Lightning: the packed module, its data module, callbacks and loggers, and what a run leaves."""
 
 from unitgain.train.evaluate import evaluate
-from unitgain.train.fit import RunResult, fit
+from unitgain.train.fit import fit
 from unitgain.train.gradient_flow import GradientFlow
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.table import TableDataModule, TensorBatches
+from unitgain.train.watch import RunResult, Watch
 
 __all__ = [
     "GradientFlow",
@@ -13,6 +14,7 @@ __all__ = [
     "RunResult",
     "TableDataModule",
     "TensorBatches",
+    "Watch",
     "evaluate",
     "fit",
 ]

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -17,34 +17,14 @@ import torch
 
 from unitgain.errors import CheckpointError, ConfigError
 from unitgain.pack.build import epochs
-from unitgain.runs import RunDirectory, drop_previous, environment, newest_valid
+from unitgain.runs import RunDirectory, environment, newest_valid
 from unitgain.spec import RunSpec, instantiate
 from unitgain.train.checkpoint import check_belongs, unpack_member
 from unitgain.train.member import Member
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.progress import EpochProgress
 from unitgain.train.recorder import Recorder
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    Args:
-        directory: where everything is.
-        status: finished, diverged or interrupted.
-        metrics: of the best checkpoint, such as "test/accuracy".
-        verdict: what the gradients say, in a line.
-        monitor: the best value of the monitored metric.
-        message: why the run isn't finished.
-    """
-
-    directory: Path
-    status: str
-    metrics: dict[str, float]
-    verdict: str
-    monitor: float | None
-    message: str | None
+from unitgain.train.watch import RunResult, Watch
 
 
 def fit(
@@ -53,6 +33,7 @@ def fit(
     *,
     overrides: Sequence[Sequence[str]] | None = None,
     resume: bool = False,
+    watch: Watch | None = None,
 ) -> list[RunResult]:
     """Train runs of one shape as one pack.
 
@@ -60,7 +41,8 @@ def fit(
         specs: one a run; a single run is a pack of one.
         directories: one a run.
         overrides: what the user typed, a list a run.
-        resume: go on from each directory's last checkpoint.
+        resume: go on from each directory's last checkpoint; where none has one, afresh.
+        watch: follows the fit and may stop it.
 
     Raises:
         ConfigError: runs that can't be one pack, a directory that holds a run already, or a component that can't be
@@ -73,27 +55,31 @@ def fit(
     if not resume:
         _check_unused(directories)
     with process_settings(spec), _interruptible() as interrupted:
+
+        def stop() -> bool:
+            return interrupted.is_set() or (watch is not None and watch.stop())
+
         datamodule = PackedDataModule(specs)
-        module = PackedModule(specs, datamodule.tables, interrupted.is_set)
-        runs = [RunDirectory(Path(d)).create() for d in directories]
+        module = PackedModule(specs, datamodule.tables, stop)
+        runs = [RunDirectory(Path(d)) for d in directories]
         contents = _contents(specs, runs) if resume else None
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
         trainer = _trainer(spec, runs[0], place)
-        members = _open_members(specs, runs, overrides, contents, module, trainer)
-        recorder = Recorder(specs, members, contents)
+        _open_directories(specs, runs, overrides, contents is None, module, trainer)
+        members = [
+            Member(k, spec, run, overrides[k], None if contents is None else contents[k])
+            for k, (spec, run) in enumerate(zip(specs, runs, strict=True))
+        ]
+        recorder = Recorder(spec, members, contents, watch)
         module.resumed = contents is not None
         _attach(trainer, spec, recorder)
         if contents is not None:
             _start_at(trainer, contents)
         try:
             trainer.fit(module, datamodule=datamodule)
-        except BaseException:
-            for member in members:
-                member.abort()
-            raise
-        return [
-            _close(member, recorder.summary(k, module.pack)) for k, member in enumerate(members)
-        ]
+        finally:
+            recorder.close()
+        return [recorder.results[k] for k in range(len(specs))]
 
 
 def _check_unused(directories: Sequence[Path]) -> None:
@@ -125,16 +111,14 @@ def accelerator(spec: RunSpec) -> Literal["cpu", "gpu"]:
 def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
     from lightning.pytorch.profilers import SimpleProfiler
 
-    precision: Any = {"32": "32-true", "64": "64-true"}.get(
-        spec.trainer.precision, spec.trainer.precision
-    )
     profiler = None
     if spec.debug is not None and spec.debug.profiler:
         profiler = SimpleProfiler(dirpath=run.path, filename="profile")
     return pl.Trainer(
         accelerator=place,
         devices=1,
-        precision=precision,
+        # Mixed precision is the pack's own: it casts what goes into matrix products.
+        precision="64-true" if spec.trainer.precision == "64" else "32-true",
         max_epochs=epochs(spec),
         deterministic=spec.trainer.deterministic,
         profiler=profiler,
@@ -180,28 +164,29 @@ def _start_at(trainer: pl.Trainer, contents: Sequence[Mapping[str, Any]]) -> Non
     ]["step"]
 
 
-def _open_members(
+def _open_directories(
     specs: Sequence[RunSpec],
     runs: Sequence[RunDirectory],
     overrides: Sequence[Sequence[str]],
-    contents: Sequence[Mapping[str, Any]] | None,
+    fresh: bool,
     module: PackedModule,
     trainer: pl.Trainer,
-) -> list[Member]:
+) -> None:
+    """Write what is known before the first step; the disk is asked to keep it with the first checkpoint."""
     device = trainer.strategy.root_device
     facts = {"isa": torch.backends.cpu.get_cpu_capability()}
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
-    members = []
+    found = environment(device.type, specs[0].trainer.threads, "", facts)
     for k, (spec, run) in enumerate(zip(specs, runs, strict=True)):
+        run.create()
         run.remove_summary()
-        run.write_config(spec.resolved())
-        if contents is None:
-            run.write_overrides(list(overrides[k]))
+        quick = replace(run, durable=False)
+        quick.write_config(spec.resolved())
+        if fresh:
+            quick.write_overrides(list(overrides[k]))
         fingerprint = module.tables[k].fingerprint
-        run.write_environment(environment(device.type, spec.trainer.threads, fingerprint, facts))
-        members.append(Member(spec, run, overrides[k], None if contents is None else contents[k]))
-    return members
+        quick.write_environment(found | {"data_fingerprint": fingerprint})
 
 
 def _contents(
@@ -222,25 +207,6 @@ def _contents(
         check_belongs(content, spec, checkpoint.path)
         contents.append(content)
     return contents
-
-
-def _close(member: Member, summary: Mapping[str, Any]) -> RunResult:
-    member.close(summary)
-    if summary["status"] == "finished":
-        drop_previous(member.run.last_checkpoint)
-    message = member.message
-    if summary["status"] == "interrupted":
-        message = f"interrupted in epoch {summary['epoch'] + 1}; go on with: unitgain resume {member.run.path}"
-    return RunResult(
-        directory=member.run.path,
-        status=summary["status"],
-        metrics=summary["metrics"],
-        verdict=member.verdict.text
-        if member.verdict
-        else "no verdict: gradient flow was not measured.",
-        monitor=summary["best"]["value"],
-        message=message,
-    )
 
 
 @contextmanager

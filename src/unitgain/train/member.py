@@ -1,7 +1,7 @@
 """One member's files while it trains."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -12,10 +12,18 @@ from torch import Tensor
 from unitgain.errors import CheckpointError
 from unitgain.pack.engine import Blame, Pack
 from unitgain.probe.verdict import Verdict
-from unitgain.runs import GradientsWriter, MetricsWriter, RunDirectory, write_sealed
+from unitgain.runs import (
+    GradientsWriter,
+    MetricsWriter,
+    RunDirectory,
+    drop_previous,
+    write_sealed,
+)
 from unitgain.spec import RunSpec, run_hash
 from unitgain.train.checkpoint import pack_member, read_checkpoint
 from unitgain.train.loggers import LoggerFactory, RunContext, factories
+from unitgain.train.saver import Snapshot
+from unitgain.train.watch import RunResult
 
 
 @final
@@ -23,6 +31,7 @@ class Member:
     """The run directory of one member, its writers and its loggers.
 
     Args:
+        index: which run of the fit.
         spec: of the run.
         run: where it goes.
         overrides: what the user typed.
@@ -31,12 +40,14 @@ class Member:
 
     def __init__(
         self,
+        index: int,
         spec: RunSpec,
         run: RunDirectory,
         overrides: Sequence[str],
         resumed: Mapping[str, Any] | None,
     ) -> None:
-        self.spec, self.run = spec, run
+        self.index, self.spec, self.run = index, spec, run
+        self._hash = run_hash(spec)
         self.epochs = resumed["epoch"] if resumed else 0
         self.verdict = Verdict(**resumed["verdict"]) if resumed and resumed["verdict"] else None
         self.blame: dict[str, Any] | None = None
@@ -45,6 +56,7 @@ class Member:
         keep_step = resumed["step"] - 1 if resumed else None
         self.metrics = MetricsWriter(run.metrics, keep_until=keep_epoch)
         self.gradients = GradientsWriter(run.gradients, keep_until=keep_step)
+        self._synced = False
         self._best_saved = resumed["tracker"]["best_epoch"] if resumed else -1
         context = RunContext(
             run.path, spec.resolved(), overrides, spec.name or run.path.name, spec.tags
@@ -70,30 +82,40 @@ class Member:
         self,
         pack: Pack,
         k: int,
-        state: Mapping[str, Tensor],
-        best_state: Mapping[str, Tensor] | None,
+        state: Snapshot,
+        best_state: Snapshot | None,
         epochs: int,
         tracker: Mapping[str, Any],
-    ) -> None:
-        """Write checkpoints: the best one first, so that the last one never speaks of a best that isn't there."""
-        facts = {
-            "config_hash": run_hash(self.spec.resolved()),
-            "seed": self.spec.seed,
-            "tracker": dict(tracker),
-        }
+    ) -> Callable[[], None]:
+        """What writes checkpoints, the best one first, so that the last one never speaks of a best that isn't there.
+
+        Args:
+            pack: whose member it is.
+            k: its place there.
+            state: of the pack.
+            best_state: of the pack's best epochs.
+            epochs: behind the state.
+            tracker: how the member stands.
+        """
         verdict = None if self.verdict is None else self.verdict.as_dict()
-        best_epoch = tracker["best_epoch"]
-        if best_state is not None and best_epoch >= 0 and best_epoch != self._best_saved:
-            step = (best_epoch + 1) * pack.steps_per_epoch
-            best = facts | {"epoch": best_epoch + 1, "step": step, "verdict": verdict}
-            write_sealed(self.run.best_checkpoint, pack_member(pack, k, best_state, best))
-            self._best_saved = best_epoch
-        self.metrics.sync()
-        self.gradients.flush()
-        last = facts | {"epoch": epochs, "step": epochs * pack.steps_per_epoch, "verdict": verdict}
-        write_sealed(
-            self.run.last_checkpoint, pack_member(pack, k, state, last), keep_previous=True
-        )
+        facts = {"config_hash": self._hash, "seed": self.spec.seed, "tracker": dict(tracker)}
+        facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch, "verdict": verdict}
+
+        def write() -> None:
+            best_epoch = tracker["best_epoch"]
+            if best_state is not None and best_epoch >= 0 and best_epoch != self._best_saved:
+                step = (best_epoch + 1) * pack.steps_per_epoch
+                best = facts | {"epoch": best_epoch + 1, "step": step}
+                content = pack_member(pack, k, best_state.tensors(), best)
+                write_sealed(self.run.best_checkpoint, content)
+                self._best_saved = best_epoch
+            self.metrics.sync()
+            self.gradients.flush()
+            self._sync_once()
+            content = pack_member(pack, k, state.tensors(), facts)
+            write_sealed(self.run.last_checkpoint, content, keep_previous=True)
+
+        return write
 
     def best_at(self, epoch: int) -> dict[str, Tensor] | None:
         """The parameters in best.ckpt, if it is of this epoch."""
@@ -119,14 +141,42 @@ class Member:
             f"lower optimizer.lr or set trainer.gradient_clip_norm=1{see}"
         )
 
-    def close(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json, last of all, and end the loggers."""
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write what is left to write, summary.json last of all."""
         self.gradients.flush()
+        self._sync_once()
         self.run.write_summary(summary)
+        if summary["status"] == "finished":
+            drop_previous(self.run.last_checkpoint)
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """End the loggers."""
         for factory, logger in self._loggers:
             final = {f"final/{name}": value for name, value in summary["metrics"].items()}
             logger.log_metrics(final, summary["step"])
             factory.close(logger, summary["status"])
+
+    def result(self, summary: Mapping[str, Any]) -> RunResult:
+        """What is told of the run."""
+        message = self.message
+        if summary["status"] == "interrupted":
+            message = f"interrupted in epoch {summary['epoch'] + 1}; go on with: unitgain resume {self.run.path}"
+        return RunResult(
+            directory=self.run.path,
+            status=summary["status"],
+            metrics=summary["metrics"],
+            verdict=self.verdict.text
+            if self.verdict
+            else "no verdict: gradient flow was not measured.",
+            monitor=summary["best"]["value"],
+            message=message,
+        )
+
+    def _sync_once(self) -> None:
+        """Have the disk keep the files of the run's beginning, which were written without waiting for it."""
+        if not self._synced:
+            self.run.sync()
+            self._synced = True
 
     def abort(self) -> None:
         """End the loggers of a fit that an error broke off."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 import lightning.pytorch as pl
+import torch
 
 from unitgain.data import Prepared, open_data
 from unitgain.errors import ConfigError
@@ -115,7 +116,25 @@ class PackedModule(pl.LightningModule):
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """The whole validation part, all members at once."""
-        self.validation = self.pack.predict("val", self.specs[0].trainer.eval_batch_size)
+        if self.steps is not None:
+            self.validation = self.pack.predict("val", self.specs[0].trainer.eval_batch_size)
+
+    def take(self, rows: Sequence[int]) -> Pack:
+        """Some members as a pack of their own, with copies of their state; the pack itself where that is all."""
+        if list(rows) == list(range(len(self.specs))):
+            return self.pack
+        specs, tables = [self.specs[k] for k in rows], [self.tables[k] for k in rows]
+        mlp = build_mlp(specs, tables, fill=False).to(self.device)
+        pack = build_pack(specs, tables, mlp, self.device, fresh=False)
+        index = torch.tensor(rows, device=self.device)
+        pack.load_state({n: t.index_select(0, index) for n, t in self.pack.tensors().items()})
+        return pack
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some members alone."""
+        pack = self.take(rows)
+        self.specs, self.tables = [self.specs[k] for k in rows], [self.tables[k] for k in rows]
+        self.mlp, self._pack = pack.mlp, pack
 
     def _check_task(self) -> None:
         task = self.tables[0].task

@@ -5,6 +5,7 @@ Shapes: K members, L layers, S steps, Q quantities.
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 import lightning.pytorch as pl
@@ -12,14 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitgain.pack.engine import Pack
+from unitgain.pack.engine import Blame, Pack
 from unitgain.probe.verdict import judge
 from unitgain.spec import RunSpec
 from unitgain.train.checkpoint import restore_member
 from unitgain.train.member import Member
 from unitgain.train.module import PackedModule
+from unitgain.train.saver import Saver, Snapshot
 from unitgain.train.scores import Scores
 from unitgain.train.tracker import Tracker
+from unitgain.train.watch import RunResult, Watch
 
 Row = dict[str, float]
 
@@ -28,25 +31,33 @@ Row = dict[str, float]
 class Recorder(pl.Callback):
     """Writes what each member leaves, decides who stops, and ends the fit when nobody is left.
 
+    Members that have stopped leave the pack together, once they are an eighth of it: what their share of each step
+    costs is then more than to build the pack anew.
+
     Args:
-        specs: of the members.
-        members: their files.
+        spec: of any member.
+        members: their files, in the order of the pack.
         resumed: the content of each member's checkpoint, when the fit goes on from one.
+        watch: who follows.
     """
 
     def __init__(
         self,
-        specs: Sequence[RunSpec],
+        spec: RunSpec,
         members: Sequence[Member],
         resumed: Sequence[Mapping[str, Any]] | None,
+        watch: Watch | None = None,
     ) -> None:
-        spec = specs[0]
-        self.specs, self.members, self.resumed = specs, members, resumed
+        self.spec, self.resumed, self.watch = spec, resumed, watch
+        self.members = list(members)
+        self.results: dict[int, RunResult] = {}
         self.scores = Scores(spec)
         early = spec.callbacks.early_stopping
-        self.tracker = Tracker(len(specs), self.scores.mode(spec), early.patience, early.min_delta)
+        mode = self.scores.mode(spec)
+        self.tracker = Tracker(len(members), mode, early.patience, early.min_delta)
         self.epoch_state: dict[str, Tensor] = {}
-        self.final: list[Row] = [{} for _ in specs]
+        self.saver = Saver()
+        self._size = len(members)
         self._saved_at = time.monotonic()
         self._saved_epochs = 0
         self._started_at = time.monotonic()
@@ -68,11 +79,11 @@ class Recorder(pl.Callback):
         if not self.tracker.running or self.resumed[0]["epoch"] >= (trainer.max_epochs or 0):
             # The run ended behind its last checkpoint: Lightning's loop has nothing left to do.
             trainer.should_stop = True
-            self._finish(pack)
+            self._release(_module(pl_module), range(len(self.members)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the state at the epoch's boundary: an abandoned epoch goes back to it."""
-        self.epoch_state = _module(pl_module).pack.state()
+        self.epoch_state = _module(pl_module).pack.state(self.epoch_state or None)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch."""
@@ -89,42 +100,92 @@ class Recorder(pl.Callback):
         for k in self.tracker.running:
             self.members[k].append(epoch, step, rows[k])
             self.members[k].epochs = epoch + 1
-        value_K = np.array([row[self.specs[0].monitor] for row in rows])
-        for k in self.tracker.update(epoch, value_K, module.pack.mlp.block_state()):
-            self.tracker.status[k] = "finished"
-            self._save([k], module.pack, module.pack.state(), epoch + 1)
+        value_K = np.array([row[self.spec.monitor] for row in rows])
+        if stopped := self.tracker.update(epoch, value_K, module.pack.mlp.block_state()):
+            for k in stopped:
+                self.tracker.status[k] = "finished"
+            self._save(stopped, module.pack, module.pack.tensors(), epoch + 1)
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in rows[0].items()}
         )
-        if time.monotonic() - self._saved_at >= self.specs[0].callbacks.checkpoint.every_s:
-            self._save(self.tracker.running, module.pack, module.pack.state(), epoch + 1)
-        if not self.tracker.running:
+        running = self.tracker.running
+        if time.monotonic() - self._saved_at >= self.spec.callbacks.checkpoint.every_s:
+            self._save(running, module.pack, module.pack.tensors(), epoch + 1)
+        if self.watch is not None:
+            steps = module.pack.steps_per_epoch * len(self.members)
+            self.watch.epoch(epoch + 1, trainer.max_epochs or 0, len(running), steps)
+        if not running:
             trainer.should_stop = True
+        elif len(self.members) - len(running) >= max(len(self.members) // 8, 1):
+            self._compact(module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and score the best state of each member on every part, while it is still on the device."""
-        pack = _module(pl_module).pack
+        module = _module(pl_module)
         running = self.tracker.running
         epochs = self.members[running[0]].epochs if running else 0
         if running and self._saved_epochs < epochs:
             # Whoever stopped the fit: its last epoch, or a callback of the user's own.
-            self._save(running, pack, pack.state(), epochs)
-        self._finish(pack)
+            self._save(running, module.pack, module.pack.tensors(), epochs)
+        self._release(module, range(len(self.members)))
 
-    def _finish(self, pack: Pack) -> None:
-        for k in self.tracker.running:
-            self.tracker.status[k] = "finished"
-        if self.tracker.best_state is None:
+    def close(self) -> None:
+        """End what is open, after an error too."""
+        self.saver.close()
+        for member in self.members:
+            if member.index not in self.results:
+                member.abort()
+
+    def _compact(self, module: PackedModule) -> None:
+        """Let the members go that have stopped, and go on with the others alone."""
+        running = self.tracker.running
+        self._release(module, [k for k in range(len(self.members)) if k not in running])
+        module.keep(running)
+        self.members = [self.members[k] for k in running]
+        self.tracker = self.tracker.take(running)
+        self.epoch_state = {}
+
+    def _release(self, module: PackedModule, rows: Sequence[int]) -> None:
+        """Score members of the pack at their best, write their summaries and let the watcher know."""
+        if not rows:
             return
-        last = pack.state()
-        pack.mlp.load_block_state(self.tracker.best_state)
+        self.saver.wait()
+        for k in rows:
+            if self.tracker.status[k] == "running":
+                self.tracker.status[k] = "finished"
+        final = self._final(module, rows)
+        summaries = [self._summary(k, module.pack, row) for k, row in zip(rows, final, strict=True)]
+        members = [self.members[k] for k in rows]
+        self.saver.run(
+            [partial(m.write_summary, s) for m, s in zip(members, summaries, strict=True)]
+        )
+        self.saver.wait()
+        for member, summary in zip(members, summaries, strict=True):
+            member.close(summary)
+            self.results[member.index] = result = member.result(summary)
+            if self.watch is not None:
+                self.watch.ended(member.index, result)
+
+    def _final(self, module: PackedModule, rows: Sequence[int]) -> list[Row]:
+        """Loss and metrics of members at their best, on every part."""
+        final: list[Row] = [{} for _ in rows]
+        if self.tracker.best_state is None:
+            return final
+        pack = module.take(rows)
+        last = pack.state() if pack is module.pack else {}
+        index = torch.tensor(list(rows), device=pack.mlp.theta.device)
+        pack.mlp.load_block_state(
+            {n: t.index_select(0, index) for n, t in self.tracker.best_state.items()}
+        )
         for part in ("train", "val", "test"):
             for name, value_K in self.scores.of(pack, part).items():
-                for k, row in enumerate(self.final):
-                    row[f"{part}/{name}"] = float(value_K[k])
-        pack.load_state(last)
+                for row, value in zip(final, value_K.tolist(), strict=True):
+                    row[f"{part}/{name}"] = value
+        if last:
+            pack.load_state(last)
+        return final
 
-    def summary(self, k: int, pack: Pack) -> dict[str, Any]:
+    def _summary(self, k: int, pack: Pack, final: Row) -> dict[str, Any]:
         """What summary.json says of member ``k``."""
         member, tracker = self.members[k], self.tracker
         seconds = time.monotonic() - self._started_at
@@ -133,9 +194,9 @@ class Recorder(pl.Callback):
             "epoch": member.epochs,
             "step": member.epochs * pack.steps_per_epoch,
             "steps_per_epoch": pack.steps_per_epoch,
-            "metrics": self.final[k] if tracker.best_epoch_K[k] >= 0 else {},
+            "metrics": final if tracker.best_epoch_K[k] >= 0 else {},
             "best": {
-                "monitor": self.specs[k].monitor,
+                "monitor": member.spec.monitor,
                 "value": tracker.best_value(k),
                 "epoch": int(tracker.best_epoch_K[k]),
             },
@@ -143,8 +204,8 @@ class Recorder(pl.Callback):
             "diverged": member.blame,
             "parameters": pack.mlp.parameters_per_member,
             "rows": {part: pack.data.size(part) for part in ("train", "val", "test")},
-            "seconds": round(seconds / len(self.members), 6),
-            "pack": {"members": len(self.members), "seconds": round(seconds, 6)},
+            "seconds": round(seconds / self._size, 6),
+            "pack": {"members": self._size, "seconds": round(seconds, 6)},
         }
 
     def _rows(self, module: PackedModule, loss_SK: "np.ndarray[Any, Any]") -> list[Row]:
@@ -188,21 +249,26 @@ class Recorder(pl.Callback):
         lost = [k for k in self.tracker.running if not finite_SK[:, k].all()]
         if not lost:
             return
-        pack, limit = module.pack, self.specs[0].trainer.eval_batch_size
-        now = pack.state()
-        for k in lost:
-            i = int(np.argmin(finite_SK[:, k]))
-            step = epoch * pack.steps_per_epoch + i
-            pack.load_state(self.epoch_state if i < len(loss_SK) else now)
-            blame = (
-                pack.blame(epoch, step, k)
-                if i < len(loss_SK)
-                else pack.blame_part("val", step, k, limit)
-            )
-            self.members[k].diverged(blame, pack.mlp.depth + 1)
+        for k, blame in self._blame(module, epoch, lost, finite_SK[:, lost]).items():
+            self.members[k].diverged(blame, module.pack.mlp.depth + 1)
             self.tracker.status[k] = "diverged"
+        self._save(lost, module.pack, self.epoch_state, epoch)
+
+    def _blame(
+        self, module: PackedModule, epoch: int, lost: list[int], finite_SK: "np.ndarray[Any, Any]"
+    ) -> dict[int, Blame]:
+        """Where members went first: they run the epoch again, as a pack of their own."""
+        pack = module.take(lost)
+        now, steps = pack.state(), len(finite_SK) - 1
+        first = {j: int(np.argmin(finite_SK[:, j])) for j in range(len(lost))}
+        after = [j for j, i in first.items() if i == steps]
+        limit, offset = self.spec.trainer.eval_batch_size, epoch * steps
+        found = pack.blame_part("val", offset + steps, after, limit) if after else {}
+        index = torch.tensor(lost, device=pack.mlp.theta.device)
+        pack.load_state({n: t.index_select(0, index) for n, t in self.epoch_state.items()})
+        found |= pack.blame(epoch, {j: offset + i for j, i in first.items() if i < steps})
         pack.load_state(now)
-        self._save(lost, pack, self.epoch_state, epoch)
+        return {lost[j]: blame for j, blame in found.items()}
 
     def _abandon(self, trainer: pl.Trainer, pack: Pack) -> None:
         pack.load_state(self.epoch_state)
@@ -215,13 +281,18 @@ class Recorder(pl.Callback):
     def _save(
         self, members: Sequence[int], pack: Pack, state: Mapping[str, Tensor], epochs: int
     ) -> None:
+        """Begin to write checkpoints; the pack may go on meanwhile."""
         if list(members) == self.tracker.running:
             self._saved_at = time.monotonic()
             self._saved_epochs = epochs
-        for k in members:
-            self.members[k].save(
-                pack, k, state, self.tracker.best_state, epochs, self.tracker.facts(k)
-            )
+        best = None if self.tracker.best_state is None else Snapshot(self.tracker.best_state)
+        now = Snapshot(state)
+        self.saver.run(
+            [
+                self.members[k].save(pack, k, now, best, epochs, self.tracker.facts(k))
+                for k in members
+            ]
+        )
 
 
 def _module(module: pl.LightningModule) -> PackedModule:

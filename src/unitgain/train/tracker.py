@@ -3,7 +3,7 @@
 Shapes: K members.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import numpy as np
@@ -63,6 +63,18 @@ class Tracker:
         self.best_epoch_K[better_K] = epoch
         self._keep(better_K, state)
         return [k for k in self.running if self.out_of_patience(k)]
+
+    def take(self, rows: Sequence[int]) -> "Tracker":
+        """How some members stand."""
+        other = Tracker(len(rows), "min", self.patience, self.min_delta)
+        other.sign = self.sign
+        other.status = [self.status[k] for k in rows]
+        index = np.asarray(rows, dtype=np.int64)
+        for name in ("best_K", "best_epoch_K", "reference_K", "wait_K"):
+            setattr(other, name, getattr(self, name)[index])
+        if self.best_state is not None:
+            other.best_state = {n: t[torch.from_numpy(index)] for n, t in self.best_state.items()}
+        return other
 
     def out_of_patience(self, k: int) -> bool:
         """Whether member ``k`` has gone long enough without improvement."""
