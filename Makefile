@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
+PEERS := .venv-peers
 .DEFAULT_GOAL := help
 
-.PHONY: help setup train test lint format docs bench clean
+.PHONY: help setup train test lint format docs bench bench-peers clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## create .venv and install everything into it
 
@@ -41,8 +42,17 @@ format: setup ## format and fix what can be fixed
 docs: setup ## build the documentation strictly, into site/
 	$(BIN)/mkdocs build --strict
 
-bench: setup ## run every benchmark (results into benchmarks/results)
+bench: setup ## run the benchmarks (results into benchmarks/results)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: setup $(PEERS)/.installed ## the same sweep by other libraries, which get an environment of their own
+	$(BIN)/python -m benchmarks peers
+
+$(PEERS)/.installed: benchmarks/peers-constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint benchmarks/peers-constraints.txt torch==2.13.0 scikit-learn skorch keras jax
+	@touch $@
+
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

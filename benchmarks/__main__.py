@@ -1,15 +1,24 @@
-"""Run benchmarks by name, all by default, and write their results."""
+"""Run benchmarks by name, by default all that need nothing of their own, and write their results."""
 
 import sys
 
-from benchmarks import probe, start, step
+from benchmarks import gpu, memory, pack, peers, probe, start, step, sweep
 from benchmarks.measure import report
 
-ALL = {"step": step, "probe": probe, "start": start}
+USUAL = {
+    "step": step,
+    "probe": probe,
+    "start": start,
+    "pack": pack,
+    "sweep": sweep,
+    "memory": memory,
+}
+ALL = {**USUAL, "peers": peers, "gpu": gpu}
+"""Peers need an environment of their own, gpu a device."""
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(ALL)
+    names = sys.argv[1:] or list(USUAL)
     unknown = [name for name in names if name not in ALL]
     if unknown:
         print(f"benchmarks: must be of {', '.join(ALL)}, got {', '.join(unknown)}", file=sys.stderr)

@@ -43,6 +43,11 @@ def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
     }
 
 
+def judged(ratios: dict[str, float], at_least: float) -> dict[str, float | bool]:
+    """What ``ratio`` gave, beside its bar."""
+    return {**ratios, "at_least": at_least, "reached": ratios["median"] >= at_least}
+
+
 def report(name: str, title: str, result: dict[str, Any]) -> None:
     """Print a result and keep it in benchmarks/results."""
     machine = {
