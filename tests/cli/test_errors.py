@@ -1,6 +1,7 @@
 """Each fault of the user's is one line, with exit status 2, no traceback and nothing left behind."""
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from unitgain.cli import main
 
@@ -120,6 +121,21 @@ def test_options_that_no_job_can_have(override, expected, capsys, tmp_path):
     assert main(["train", "-m", override]) == 2
     assert capsys.readouterr().err == f"error: {expected}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("override", ["modle.depth=3", "+model.x=3", "model.depth=0"])
+def test_an_error_is_explained_at_the_cost_of_composing_once(override, monkeypatch, capsys):
+    composed = []
+    original = ConfigLoaderImpl._compose_config_from_defaults_list
+
+    def spy(loader, *arguments, **keywords):
+        composed.append(arguments)
+        return original(loader, *arguments, **keywords)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", spy)
+    assert main(["train", "optimizer=sgd", override]) == 2
+    assert len(composed) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_every_wrong_value_of_a_multirun_has_its_line(capsys):

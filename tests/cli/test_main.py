@@ -40,7 +40,7 @@ def test_version(capsys):
         ),
         (
             ["train", "--cfg", "jb"],
-            "error: --cfg/-c: invalid choice: 'jb' (choose from 'job', 'hydra', 'all')\n",
+            "error: --cfg/-c: invalid choice: 'jb' (choose from 'job', 'hydra', 'all', 'plan')\n",
         ),
         (["train", "--resolve"], "error: --resolve: needs --cfg or --help beside it\n"),
         (
@@ -96,6 +96,25 @@ def test_what_comes_before_training_imports_nothing_heavy(arguments, tmp_path):
         cwd=tmp_path,
     )
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]], ids=" ".join)
+def test_what_only_shows_the_configuration_does_not_import_the_schema(arguments, tmp_path):
+    program = (
+        "import sys\n"
+        "from unitgain.cli import main\n"
+        f"main(['train', *{arguments!r}])\n"
+        "sys.exit('pydantic' in sys.modules)\n"
+    )
+    source = str(unitgain.__path__[0]).removesuffix("unitgain")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=False,
+        env={"PYTHONPATH": source},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0
 
 
 def test_it_runs_as_a_module_too(command):

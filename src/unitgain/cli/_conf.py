@@ -1,5 +1,6 @@
 """Where conf/ is, and how a configuration is composed of it and made plain."""
 
+import copy
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
@@ -40,6 +42,28 @@ def conf_dir() -> Path:
     raise ConfigError(f"conf/{CONFIG_NAME}.yaml must be there, but {places} lack it; install again")
 
 
+class Loader(ConfigLoaderImpl):
+    """Hydra's own, which keeps what it composed of the options, before it set the values of keys.
+
+    Whoever explains why a value is refused needs just that, and composing is most of the work.
+    """
+
+    with_options: DictConfig | None = None
+
+    def _load_configuration_impl(self, *arguments: Any, **keywords: Any) -> DictConfig:
+        self.with_options = None
+        return super()._load_configuration_impl(*arguments, **keywords)
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        config = super()._compose_config_from_defaults_list(defaults, repo)
+        # A value that is refused may leave the configuration changed.
+        self.with_options = copy.deepcopy(config)
+        OmegaConf.set_struct(self.with_options, True)
+        return config
+
+
 @contextmanager
 def hydra_session(arguments: Namespace) -> Iterator[Hydra]:
     """Hydra with the search path of the command line, until the block ends.
@@ -62,7 +86,9 @@ def hydra_session(arguments: Namespace) -> Iterator[Hydra]:
         )
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(CONFIG_NAME, search_path)
+        hydra = Hydra(task_name=CONFIG_NAME, config_loader=Loader(search_path))
+        GlobalHydra.instance().initialize(hydra)
+        yield hydra
     finally:
         GlobalHydra.instance().clear()
 

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,33 +11,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from unitgain.cli._conf import Groups, compose, plain
+from unitgain.cli._conf import Groups, Loader, compose, plain
+from unitgain.cli._refusals import REFUSALS, explained, one_line, reason
 from unitgain.errors import ConfigError
 from unitgain.spec import close_match, may_be_null, parse, takes_one
-
-REFUSALS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
-"""What composing raises for a fault of the user's; Hydra lets bare errors of Python out at some."""
-
-
-_ADVICE = ("See https", "Search path", "Config search path", "provider=")
-
-
-@contextmanager
-def explained(
-    hydra: Hydra, config_name: str, overrides: list[str], *, multirun: bool = False
-) -> Iterator[None]:
-    """Turn what composing refuses inside the block into one ConfigError with every fault.
-
-    Raises:
-        ConfigError: something was refused.
-    """
-    try:
-        yield
-    except REFUSALS as error:
-        lines = Explainer(hydra, config_name, multirun).lines(overrides)
-        raise ConfigError(*(lines or [one_line(error)])) from error
 
 
 def check_values(
@@ -97,8 +75,10 @@ class Explainer:
         """One line for each fault, of Hydra's grammar, of keys and options, and of the schema."""
         parsed, lines = _parsed(overrides)
         folders = [text for text in overrides if text.startswith("hydra.searchpath=")]
+        base = None if lines else self._with_options(parsed)
+        options_hold = base is not None
         try:
-            base = compose(self.hydra, self.config_name, folders)
+            base = base or compose(self.hydra, self.config_name, folders)
         except ConfigError as error:
             return [*lines, *error.lines]
         except REFUSALS as error:
@@ -107,10 +87,20 @@ class Explainer:
         trial = _Trial(self, groups, base)
         # Options before keys, because an option brings its keys along.
         for override in sorted(parsed, key=lambda each: not groups.options(each.key_or_group)):
-            trial.add(override)
+            if not (options_hold and groups.options(override.key_or_group)):
+                trial.add(override)
         for text in dict.fromkeys(overrides):
             lines += trial.faults.get(text, [])
         return [*lines, *_schema_faults(trial.config)]
+
+    def _with_options(self, parsed: list[Override]) -> DictConfig | None:
+        """What composing got to before it refused a value: the options hold, values may be set again."""
+        loader = self.hydra.config_loader
+        settings = all(
+            not (each.is_add() or each.is_delete() or each.is_sweep_override() or _too_many(each))
+            for each in parsed
+        )
+        return loader.with_options if settings and isinstance(loader, Loader) else None
 
 
 @dataclass
@@ -182,7 +172,7 @@ class _Trial:
         if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
             got = str(override.input_line).partition("=")[2] or "nothing"
             return _no_key(key, got, self.config, self.groups.names())
-        return f"{key}: {_reason(error.__cause__ or error)}"
+        return f"{key}: {reason(error.__cause__ or error)}"
 
 
 def _parsed(overrides: list[str]) -> tuple[list[Override], list[str]]:
@@ -229,19 +219,6 @@ def _too_many(override: Override) -> str | None:
     key = override.get_key_element().lstrip("+")
     texts = ",".join(map(str, value))
     return f"{key}: must be one option, got [{texts}]; a job for each is -m {key}={texts}"
-
-
-def one_line(error: object) -> str:
-    """What an error says, without line breaks, links and Hydra's advice; its key in front, if known."""
-    key = error.full_key if isinstance(error, OmegaConfBaseException) else None
-    return f"{key}: {_reason(error)}" if key else _reason(error)
-
-
-def _reason(error: object) -> str:
-    if isinstance(error, OmegaConfBaseException) and error.msg:
-        return error.msg.splitlines()[0]
-    lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join([line for line in lines if line and not line.startswith(_ADVICE)][:3])
 
 
 def _several(text: str) -> str:

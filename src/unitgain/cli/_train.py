@@ -17,21 +17,24 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Do what ``unitgain train`` is asked for; flags and overrides are Hydra's."""
-    arguments = _arguments(argv)
+    # Imports and configurations allocate much and leave little to collect: looking for garbage
+    # meanwhile is a fifth of the time to the first error or the first step. A job turns it on.
+    gc.disable()
+    try:
+        return _run(_arguments(argv))
+    finally:
+        gc.enable()
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.shell_completion:
         from unitgain.cli._completion import complete
 
         return complete(arguments)
     from unitgain.cli._conf import hydra_session
 
-    # Imports and configurations allocate much and leave little to collect: looking for garbage
-    # meanwhile is a fifth of the time to the first error or the first step. A job turns it on.
-    gc.disable()
-    try:
-        with hydra_session(arguments) as hydra:
-            return _serve(hydra, arguments)
-    finally:
-        gc.enable()
+    with hydra_session(arguments) as hydra:
+        return _serve(hydra, arguments)
 
 
 COMMAND = Command("train", "train a network, or many with -m", run)
@@ -78,7 +81,7 @@ def _unknown_flag(flag: str, known: list[str]) -> str:
 
 def _serve(hydra: "Hydra", arguments: argparse.Namespace) -> int:
     from unitgain.cli._conf import CONFIG_NAME, Groups, compose, without_null
-    from unitgain.cli._explain import explained
+    from unitgain.cli._refusals import explained
 
     name, overrides = arguments.config_name or CONFIG_NAME, arguments.overrides
     if arguments.hydra_help or arguments.info:
@@ -133,7 +136,6 @@ def _run_jobs(
     from hydra.types import RunMode
 
     from unitgain.cli._explain import check_folder, check_one, check_values
-    from unitgain.cli._job import Task
 
     overrides = list(arguments.overrides)
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
@@ -147,6 +149,8 @@ def _run_jobs(
     if arguments.cfg == "plan":
         raise ConfigError("--cfg plan: shows how the jobs of a multirun are packed; add -m")
     check_one(hydra, name, config, overrides)
+    from unitgain.cli._job import Task
+
     task = Task()
     _run_one(hydra, name, config, task)
     if task.error is not None:
@@ -161,7 +165,7 @@ def _run_one(hydra: "Hydra", name: str, config: "DictConfig", task: "Task") -> N
     from hydra.types import HydraContext, RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    from unitgain.cli._explain import one_line
+    from unitgain.cli._refusals import one_line
 
     config.hydra.mode = RunMode.RUN
     callbacks = Callbacks(config)
