@@ -311,3 +311,28 @@ def test_probabilities_of_a_member_equal_it_alone_bitwise(outputs):
     packed = probabilities(output)
     for k in range(16):
         assert torch.equal(packed[k : k + 1], probabilities(output[k : k + 1]))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, torch.tensor([0.0, 0.2]).double()], ids=str)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_slope_of_cross_entropy_is_that_of_autograd(smoothing, classes):
+    draw = torch.Generator().manual_seed(0)
+    output = 30 * torch.randn(2, 7, classes, generator=draw, dtype=torch.float64)
+    target = torch.randint(classes, (2, 7), generator=draw)
+    weight = torch.rand(2, 7, generator=draw, dtype=torch.float64)
+    loss = CrossEntropy(smoothing)
+    before = output.clone()
+    found, slope = loss.with_slope(output, target, weight)
+    leaf = output.clone().requires_grad_()
+    expected = loss(leaf, target)
+    (gradient,) = torch.autograd.grad(expected, leaf, weight)
+    assert torch.equal(output, before)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(slope, gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_the_slope_of_any_other_loss_is_autograd_s():
+    output, target = torch.tensor([[[1.0], [3.0]]]), torch.tensor([[[0.0], [1.0]]])
+    found, slope = MSE().with_slope(output, target, torch.tensor([[0.5, 0.25]]))
+    assert found.tolist() == [[1.0, 4.0]]
+    assert slope.tolist() == [[[1.0], [1.0]]]

@@ -87,17 +87,22 @@ class Propagation:
         self._storage: dict[object, Tensor] = {}
         self._memories: dict[int, _Memory] = {}
         self._saved: list[_Saved] = []
+        self._training = True
         self._deltas: tuple[list[Tensor], Grouped] = ([], ())
 
     @torch.no_grad()
-    def forward(self, x_KBD: Tensor, keys_LK: Tensor | None, rows: int | None) -> Tensor:
+    def forward(
+        self, x_KBD: Tensor, keys_LK: Tensor | None, rows: int | None, *, training: bool = True
+    ) -> Tensor:
         """The outputs (K, B, outputs), which the next call overwrites.
 
         Args:
             x_KBD: inputs, each member its own.
             keys_LK: one step's row of ``mask_keys``; None means no dropout.
             rows: how many of the B rows are examples; None: all.
+            training: whether norms take their statistics from the batch, and a backward pass may follow.
         """
+        self._training = training
         if self._cast is not None:
             self._cast.copy_(self._theta)
         self._memory = memory = self._memory_for(x_KBD.shape[1])
@@ -174,8 +179,8 @@ class Propagation:
         # .data has a version of its own: the layers' tensors are parts of one, and writing one isn't writing this.
         leaf = x.data.requires_grad_()
         buffers = {n: self.mlp.get_buffer(key) for n, key in self.mlp.layers[i].buffers.items()}
-        with torch.enable_grad():
-            y = self.mlp.norm(leaf, self._affine[i], buffers, training=True, rows=rows)
+        with torch.set_grad_enabled(self._training):
+            y = self.mlp.norm(leaf, self._affine[i], buffers, training=self._training, rows=rows)
         saved.norm = (leaf, list(self._affine[i].values()), y)
         return y.detach()
 

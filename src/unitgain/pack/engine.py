@@ -22,6 +22,9 @@ from unitgain.probe.quantities import Layers, LayerTensors, Quantity, measure
 _PREPARED = 2**12
 """Optimizer steps, times members, whose coefficients are computed at once."""
 
+_EVALUATED = 128
+"""Rows a member that are evaluated at a time on a CPU, if a batch has fewer."""
+
 
 @dataclass(frozen=True)
 class ProbePlan:
@@ -145,7 +148,6 @@ class Pack:
         keys = self.mlp.mask_keys(first, self.steps_per_epoch)
         steps = Steps(torch.empty(0), [], [])
         losses: list[Tensor] = []
-        self.mlp.train()
         for i, batch in enumerate(self.data.epoch(epoch)):
             if stop():
                 return None
@@ -164,8 +166,12 @@ class Pack:
         return loss_K + self.l2_K1[:, 0] * (0.5 * penalty_K)
 
     def predict(self, part: Part, limit: int = 4096) -> Prediction:
-        """Outputs and losses of a part, at most ``limit`` rows a member at a time."""
-        self.mlp.eval()
+        """Outputs and losses of a part, at most ``limit`` rows a member at a time.
+
+        On a CPU it's no more than a batch's rows, whose memory is there, or `_EVALUATED`: more don't stay in caches.
+        """
+        if self.mlp.theta.device.type == "cpu":
+            limit = min(limit, max(self.data.batch_size, _EVALUATED))
         outputs: list[Tensor] = []
         targets: list[Tensor] = []
         losses: list[Tensor] = []
@@ -173,11 +179,11 @@ class Pack:
         with torch.no_grad():
             for batch in self.data.part_batches(part, limit):
                 x, y = self.data.gather(batch.index)
-                output = self.mlp(x, rows=batch.rows)
+                output = self.propagation.forward(x, None, batch.rows, training=False)
                 rows = batch.rows or y.shape[1]
                 losses.append((self.loss(output, y) * batch.weight).sum(1) * rows)
                 weights.append(batch.weight.sum(1) * rows)
-                outputs.append(output[:, :rows])
+                outputs.append(output[:, :rows].clone())
                 targets.append(y[:, :rows])
         loss_K = torch.stack(losses).sum(0) / torch.stack(weights).sum(0)
         return Prediction(torch.cat(outputs, 1), torch.cat(targets, 1), loss_K)
@@ -210,7 +216,6 @@ class Pack:
         first = epoch * self.steps_per_epoch
         self._prepare(first)
         keys = self.mlp.mask_keys(first, self.steps_per_epoch)
-        self.mlp.train()
         found: dict[int, Blame] = {}
         for i, batch in enumerate(self.data.epoch(epoch)):
             key = None if keys is None else keys[i]
@@ -241,6 +246,7 @@ class Pack:
     def _blame_step(
         self, step: int, batch: Batch, keys_LK: Tensor | None, members: Sequence[int]
     ) -> dict[int, Blame]:
+        self.mlp.train()
         trace = Trace()
         x, y = self.data.gather(batch.index)
         output = self.mlp(x, keys_LK=keys_LK, rows=batch.rows, trace=trace)
@@ -261,20 +267,18 @@ class Pack:
     def _step(self, step: int, batch: Batch, keys_LK: Tensor | None, steps: Steps | None) -> Tensor:
         due = steps is not None and self.probe.due(step)
         x, y = self.data.gather(batch.index)
-        output = self.propagation.forward(x, keys_LK, batch.rows).requires_grad_()
-        loss_KB = self.loss(output, y)
-        # Members' objectives are summed, so the gradient of each is its own.
-        (output_gradient,) = torch.autograd.grad(loss_KB, output, batch.weight)
-        output.requires_grad_(False)
-        self.propagation.backward(output_gradient, keep=due)
         with torch.no_grad():
+            output = self.propagation.forward(x, keys_LK, batch.rows)
+            # Members' objectives are summed, so the gradient of each is its own.
+            loss_KB, output_gradient = self.loss.with_slope(output, y, batch.weight)
+            self.propagation.backward(output_gradient, keep=due)
             gradient = self._penalized(self.propagation.gradient)
             before = (gradient.clone(), self.mlp.theta.detach().clone()) if due else None
             self.optimizer.step(self._clipped(gradient), step)
             if steps is not None and before is not None:
                 steps.probe_step.append(step)
                 steps.probe_QKL.append(self._measure(*before, batch))
-            return (loss_KB.detach() * batch.weight).sum(1)
+            return (loss_KB * batch.weight).sum(1)
 
     def _measure(self, gradient: Tensor, theta: Tensor, batch: Batch) -> Tensor:
         """What the probe asks of a step, from the gradient and the parameters before it."""
