@@ -15,7 +15,7 @@ usage: unitgain train [group=option ...] [key=value ...] [flags]
   unitgain train data=diabetes model.depth=3    another table, fewer layers
   unitgain train experiment=deep_sigmoid        an example with a story
   unitgain train -m model.depth=2,10 init=xavier,he    four jobs, one by one
-  unitgain train -m hydra/launcher=packed seed='range(0,99)'    many jobs as one
+  unitgain train -m hydra/launcher=packed seed='range(0,99)'    99 at once
 
 groups (the option in force is marked with *):
 """
@@ -29,7 +29,7 @@ flags:
   --cfg job             print the configuration and don't run;
                         --resolve fills in ${...}
   --cfg hydra           print Hydra's own part
-  --cfg plan            with -m hydra/launcher=packed: print which jobs train together
+  --cfg plan            with -m hydra/launcher=packed: what would train together
   -p, --package KEY     print no more than this key
   -cd, --config-dir DIR add a folder of options: DIR/init/mine.yaml is init=mine
   -cn, --config-name X  compose X.yaml instead of train.yaml

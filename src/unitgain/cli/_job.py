@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from unitgain.cli._command import Exit
 from unitgain.cli._conf import plain
 from unitgain.cli._show import show_job, show_job_end, show_run
+from unitgain.cli._sweep import typed
 from unitgain.errors import UnitgainError
 from unitgain.spec import RunSpec, parse
 from unitgain.sweep.job import Ending, mark_failed, start_of
@@ -83,7 +84,7 @@ class Task:
         directory = Path(hydra.runtime.output_dir)
         try:
             spec = parse(plain(config))
-            result = _train(spec, directory, tuple(hydra.overrides.task))
+            result = _train(spec, directory, tuple(typed(hydra, "task")))
             show_run(result, draw(spec, result.directory))
         except Exception as error:
             _remove_empty(directory)
@@ -94,7 +95,7 @@ class Task:
 
     def _one_of_many(self, config: DictConfig, hydra: HydraConf) -> float:
         """Run one job of a multirun, unless it was done before."""
-        directory, overrides = Path(hydra.runtime.output_dir), tuple(hydra.overrides.task)
+        directory, overrides = Path(hydra.runtime.output_dir), tuple(typed(hydra, "task"))
         number, begun, spec = int(hydra.job.num), False, None
         self.sweep_dir = Path(hydra.sweep.dir)
         show_job(number, self.total, self.own(overrides))

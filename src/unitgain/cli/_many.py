@@ -12,7 +12,7 @@ from unitgain.cli._job import Task, worst
 from unitgain.cli._patch import Composer
 from unitgain.cli._refusals import explained, one_line
 from unitgain.cli._show import show_how_to_go_on, show_sweep
-from unitgain.cli._sweep import check_jobs, job_overrides, multirun, shared
+from unitgain.cli._sweep import check_jobs, job_overrides, multirun, shared, typed
 from unitgain.errors import ConfigError
 
 PACKED = "hydra_plugins.unitgain.packed.PackedLauncher"
@@ -77,7 +77,7 @@ def _checked(
     hydra: Hydra, name: str, config: DictConfig, overrides: list[str]
 ) -> tuple[Composer, list[list[str]] | None]:
     """The jobs of a multirun, if they are known before the first one runs, and what composes them."""
-    own = [*config.hydra.overrides.hydra, "hydra.mode=MULTIRUN"]
+    own = [*typed(config.hydra, "hydra"), "hydra.mode=MULTIRUN"]
     composer = Composer(hydra, name, own, Groups.of(hydra, name, overrides))
     with explained(hydra, name, overrides, multirun=True):
         jobs = job_overrides(hydra, config)

@@ -1,10 +1,12 @@
 """The jobs of a multirun, checked before the first one starts."""
 
 from collections.abc import Sequence
+from typing import Literal, cast
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
@@ -21,9 +23,20 @@ def job_overrides(hydra: Hydra, config: DictConfig) -> list[list[str]] | None:
     if config.hydra.runtime.choices["hydra/sweeper"] != "basic":
         return None
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    task = [*parameters, *config.hydra.overrides.task]
+    task = [*parameters, *typed(config.hydra, "task")]
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(task)
     return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+
+
+def typed(hydra: DictConfig | HydraConf, which: Literal["hydra", "task"]) -> list[str]:
+    """The overrides as they were typed, of Hydra's own part or of the job; references stay as they are.
+
+    Args:
+        hydra: Hydra's part of the configuration.
+        which: whose.
+    """
+    texts = OmegaConf.to_container(getattr(hydra.overrides, which), resolve=False)
+    return [str(text) for text in cast("list[str]", texts)]
 
 
 def shared(jobs: Sequence[Sequence[str]]) -> frozenset[str]:
@@ -58,7 +71,7 @@ def multirun(hydra: Hydra, config_name: str, task: TaskFunction, overrides: list
     if isinstance(sweeper, BasicSweeper):
         # `check_jobs` has been there, at a hundredth of the cost.
         sweeper.validate_batch_is_legal = _checked_before  # type: ignore[assignment]
-    sweeper.sweep(arguments=list(config.hydra.overrides.task))
+    sweeper.sweep(arguments=typed(config.hydra, "task"))
     callbacks.on_multirun_end(config=config, config_name=config_name)
 
 

@@ -161,7 +161,7 @@ def plan(jobs: Sequence[Job], starts: Mapping[int, Start], limits: Limits, table
             failed.append((job, Ending.of_error(error)))
             continue
         shape, start = signature(job.spec), starts[job.number]
-        key = f"{shape!r} {table} {start.epoch}"
+        key = f"{shape!r} {table} {start}"
         groups.setdefault(key, []).append(job)
         shapes[key] = (shape, table, start)
     packs = [

@@ -23,6 +23,9 @@ from unitgain.sweep.worker import Done, Ended, Epoch, Message, Note, Order, Read
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+MOST_DEATHS = 12
+"""After so many workers died in a sweep it is the machine, and not a member of a pack."""
+
 
 def default_workers(threads: int) -> int:
     """How many workers of so many threads this process may keep busy."""
@@ -79,7 +82,6 @@ class _Task:
     pack: Pack
     left: dict[int, Job]
     resume: bool
-    again: bool = False
 
     def order(self) -> Order:
         """What a worker is sent; its members are numbered anew."""
@@ -109,7 +111,7 @@ class Pool:
         self._stop = self._context.RawValue("i", 0)
         self._logs = tempfile.TemporaryDirectory(prefix="unitgain-workers-")
         self._workers: list[_Worker] = []
-        self._count = self._false_starts = 0
+        self._count = self._false_starts = self._deaths = 0
 
     def start(self, count: int) -> None:
         """Start workers, up to so many, and return while they import what they need."""
@@ -129,10 +131,10 @@ class Pool:
         waiting = deque(
             _Task(pack, dict(enumerate(pack.jobs)), pack.start.resume) for pack in packs
         )
-        self.start(len(waiting))
         with self._interruptible():
             while any(worker.task for worker in self._workers) or (waiting and not self._stopped):
-                self._hand_out(waiting, listener)
+                if waiting and not self._stopped:
+                    self._hand_out(waiting, listener)
                 sources = {worker.connection: worker for worker in self._workers}
                 # A timeout, because a signal's handler doesn't end the waiting.
                 for connection in wait(list(sources), timeout=0.2):
@@ -175,8 +177,10 @@ class Pool:
         return _Worker(process, ours, log, gpu)
 
     def _hand_out(self, waiting: deque[_Task], listener: Listener) -> None:
+        """Give packs to whoever has none, and start workers in the place of those that died."""
+        self.start(len(waiting) + sum(worker.task is not None for worker in self._workers))
         for worker in self._workers:
-            if worker.ready and worker.task is None and waiting and not self._stopped:
+            if worker.ready and worker.task is None and waiting:
                 worker.task = waiting.popleft()
                 worker.connection.send(worker.task.order())
                 listener.started(worker.task.pack)
@@ -202,7 +206,7 @@ class Pool:
                 listener.done(task.pack)
 
     def _bury(self, worker: _Worker, waiting: deque[_Task], listener: Listener) -> None:
-        """Go on without a worker that died: its pack is tried once more, in halves."""
+        """Go on without a worker that died: its pack is tried again in halves, down to one member."""
         worker.process.join()
         self._workers.remove(worker)
         how, task = _how_it_ended(worker), worker.task
@@ -212,12 +216,14 @@ class Pool:
                 "hydra/launcher: packed must be able to start worker processes, but two of them died as "
                 f"they began: the last one {how}; try hydra.launcher.workers=1"
             )
-        if not self._stopped:
-            self._workers.append(self._spawn(worker.gpu))
         if task is None:
             return
         left = list(task.left.values())
-        if task.again or self._stopped:
+        if not left:
+            listener.done(task.pack)
+            return
+        self._deaths += 1
+        if len(left) == 1 or self._deaths > MOST_DEATHS or self._stopped:
             cause = (
                 f"a worker must live until its pack is trained, but it {how}; if memory ran out, "
                 "lower hydra.launcher.max_members or hydra.launcher.workers"
@@ -231,8 +237,7 @@ class Pool:
         middle = (len(left) + 1) // 2
         for half in (left[middle:], left[:middle]):
             if half:
-                again = _Task(task.pack, dict(enumerate(half)), resume=True, again=True)
-                waiting.appendleft(again)
+                waiting.appendleft(_Task(task.pack, dict(enumerate(half)), resume=True))
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

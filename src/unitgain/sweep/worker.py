@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from unitgain.data import DataWarning
+from unitgain.errors import UnitgainError
 from unitgain.spec import RunSpec
-from unitgain.sweep.job import Ending, mark_failed
+from unitgain.sweep.job import Ending, Start, mark_failed, start_of
 
 if TYPE_CHECKING:
     from unitgain.train import RunResult
@@ -40,12 +41,12 @@ class Order:
     resume: bool
 
     def part(self, members: Sequence[int]) -> "Order":
-        """Some of the members, that have begun already."""
+        """The order for some of the members."""
         return Order(
             tuple(self.specs[k] for k in members),
             tuple(self.directories[k] for k in members),
             tuple(self.overrides[k] for k in members),
-            resume=True,
+            self.resume,
         )
 
 
@@ -135,7 +136,9 @@ def serve(connection: "Connection[Any, Any]", stop: Any, log: Path) -> None:
             worker.train(order, range(len(order.specs)), order.resume)
             connection.send(Done())
     except (EOFError, BrokenPipeError):
-        return  # the parent is gone, and so is whoever would want more
+        pass  # the sweep is over, or the parent is gone
+    # All runs are on disk; to take torch apart properly would be seconds of waiting.
+    os._exit(0)
 
 
 @final
@@ -175,9 +178,11 @@ class _Worker:
 
         A member that raises alone has failed; the others aren't touched by it.
         """
-        for pack in self._packs(order, members):
+        for start, pack in self._packs(order, members, resume):
+            if self.stop():
+                return
             watch = _Watch(self, pack)
-            error = self._fit(order, pack, resume, watch)
+            error = self._fit(order.part(pack), start.resume, watch)
             if error is None:
                 continue
             if len(pack) == 1:
@@ -185,7 +190,7 @@ class _Worker:
                 continue
             middle = (len(watch.left) + 1) // 2
             for half in (watch.left[:middle], watch.left[middle:]):
-                if half and not self.stop():
+                if half:
                     self.train(order, half, resume=True)
 
     def show_warning(
@@ -195,20 +200,37 @@ class _Worker:
         if not issubclass(category, DataWarning):
             self.connection.send(Note(str(message)))
 
-    def _packs(self, order: Order, members: Sequence[int]) -> list[list[int]]:
-        return [list(members)]
+    def _packs(
+        self, order: Order, members: Sequence[int], resume: bool
+    ) -> list[tuple[Start, list[int]]]:
+        """The members by where they go on from: whoever trained them last may have saved but some."""
+        if not resume:
+            return [(Start(), list(members))]
+        packs: dict[Start, list[int]] = {}
+        for k in members:
+            try:
+                start = start_of(order.specs[k], order.directories[k])
+            except UnitgainError as error:
+                self._fail(order, k, error)
+                continue
+            if start.ending is None:
+                packs.setdefault(start, []).append(k)
+            else:
+                self.connection.send(Ended(k, start.ending))
+        return list(packs.items())
 
-    def _fit(
-        self, order: Order, members: Sequence[int], resume: bool, watch: _Watch
-    ) -> Exception | None:
-        """Train members as one pack; what it raised, without the tensors that its traceback holds."""
+    def _fit(self, part: Order, resume: bool, watch: _Watch) -> Exception | None:
+        """Train a pack; what it raised, without the tensors that its traceback holds."""
         from unitgain.train import fit
 
-        part = order.part(members)
         try:
-            results = fit(part.specs, part.directories, overrides=part.overrides, resume=resume)
-            for k, result in enumerate(results):
-                watch.ended(k, result)
+            fit(
+                part.specs,
+                part.directories,
+                overrides=part.overrides,
+                resume=resume,
+                watch=watch,
+            )
         except (EOFError, BrokenPipeError):
             raise
         except Exception as error:
