@@ -48,17 +48,16 @@ class Layers:
         """Put the values of the groups, (G, K) each, in the order of the layers: (K, L)."""
         if not values:
             return torch.full((1, self.count), torch.nan)
-        covered = [i for indices, _ in self.groups for i in indices]
-        missing = [i for i in range(self.count) if i not in covered]
-        blank = (
-            [values[0].new_full((len(missing), values[0].shape[1]), torch.nan)] if missing else []
-        )
-        rows = torch.cat([*values, *blank])
-        order = [*covered, *missing]
-        if order == list(range(self.count)):
-            return rows.T
-        place = sorted(range(self.count), key=order.__getitem__)
-        return rows[torch.tensor(place, device=rows.device)].T
+        if len(values) == 1 and len(self.groups[0][0]) == self.count:
+            return values[0].T
+        table = values[0].new_full((self.count, values[0].shape[1]), torch.nan)
+        for (layers, _), value in zip(self.groups, values, strict=True):
+            first, last = layers[0], layers[-1]
+            if last - first + 1 == len(layers):
+                table[first : last + 1] = value
+            else:
+                table[list(layers)] = value
+        return table.T
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,21 @@ def activation_mean(t: LayerTensors) -> Tensor:
 
 def activation_variance(t: LayerTensors) -> Tensor:
     """The variance (of the population) of the layer's activations over the batch and the units."""
-    # Two passes: torch.var's one-pass kernel takes 15 times as long on CPU.
-    spreads = [
-        (h.flatten(2) - mean.unsqueeze(2)).square_().mean(2)
-        for (_, h), mean in zip(t.activations.groups, t.activation_means, strict=True)
-    ]
-    return t.activations.table(spreads)
+    means = zip(t.activations.groups, t.activation_means, strict=True)
+    return t.activations.table([_variance(h.flatten(2), mean) for (_, h), mean in means])
+
+
+def _variance(x_GKN: Tensor, mean_GK: Tensor) -> Tensor:
+    """The variance of each row: its mean square less its squared mean, unless that would leave few digits.
+
+    That takes half the time of two passes, and a fifteenth of torch.var's on CPU.
+    """
+    square = torch.linalg.vector_norm(x_GKN, dim=2).square() / x_GKN.shape[2]
+    plain = square - mean_GK.square()
+    safe = (plain > 0.01 * square) & (plain > _SAFE_LEAST) & (plain < _SAFE_GREATEST)
+    if x_GKN.device.type == "cpu" and bool(safe.all()):
+        return plain
+    return torch.where(safe, plain, (x_GKN - mean_GK.unsqueeze(2)).square_().mean(2))
 
 
 def silent_fraction(t: LayerTensors) -> Tensor:
