@@ -10,9 +10,10 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
+from unitgain.cli._conf import RESOLVER
 from unitgain.cli._job import Outcome, Task
 from unitgain.cli._patch import Composer
-from unitgain.cli._sweep import named_by_hash
+from unitgain.cli._sweep import subdir
 from unitgain.errors import ConfigError
 from unitgain.spec import run_hash
 from unitgain.sweep.job import Ending, Job, Start, start_of
@@ -130,18 +131,23 @@ class PackedSweep:
         """The jobs, and from where each starts."""
         setup_globals()
         batch, taken = Batch(), set[Path]()
+        sweep = Path(os.path.abspath(master.hydra.sweep.dir))
+        by_hash = subdir(master) == f"${{{RESOLVER}:}}"
         for number, texts in enumerate(overrides, start=first):
             batch.overrides[number] = tuple(texts)
             try:
                 spec = self.composer.spec(texts)
-                directory = self._directory(master, texts, number, run_hash(spec))
+                task = self.composer.task(texts)
+                quick = by_hash and len(task) == len(texts)
+                name = run_hash(spec) if quick else self._subdir(master, texts, number)
+                directory = sweep / name
                 if directory in taken:
                     raise ConfigError(
                         f"a job must have a directory of its own, but {directory} is that of an "
                         "earlier one; change hydra.sweep.subdir"
                     )
                 taken.add(directory)
-                batch.jobs[number] = Job(number, self.composer.task(texts), spec, directory)
+                batch.jobs[number] = Job(number, task, spec, directory)
                 start = start_of(spec, directory)
             except Exception as error:
                 batch.endings[number] = Ending.of_error(error)
@@ -186,14 +192,9 @@ class PackedSweep:
         workers = self.options.workers or len(gpus) or default_workers(threads)
         return gpus, workers
 
-    def _directory(
-        self, master: DictConfig, overrides: Sequence[str], number: int, identity: str
-    ) -> Path:
-        sweep = Path(os.path.abspath(master.hydra.sweep.dir))
-        if named_by_hash(master):
-            return sweep / identity
+    def _subdir(self, master: DictConfig, overrides: Sequence[str], number: int) -> str:
         config = self.composer.full(overrides, number, master)
-        return sweep / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+        return str(OmegaConf.select(config, "hydra.sweep.subdir"))
 
 
 def launch(

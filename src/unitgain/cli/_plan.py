@@ -101,8 +101,8 @@ def _summary(plan: Plan, limits: Limits) -> str:
     text = f"{runs} runs in {packs}, {limits.workers} at a time"
     if limits.gpu:
         return f"{text}; a GPU's worker cuts a pack to what its memory holds"
-    seconds = plan.seconds(limits.workers)
-    return f"{text}; about {_time(seconds)} of arithmetic (an estimate), after the start of the workers"
+    seconds = _time(plan.seconds(limits.workers))
+    return f"{text}; about {seconds} (an estimate), after the start of the workers"
 
 
 def _size(count: float) -> str:

@@ -97,7 +97,7 @@ def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) ->
             for line in error.lines:
                 faults.setdefault(line, []).append(name)
             continue
-        if identity in hashes and named_by_hash(config):
+        if identity in hashes and RESOLVER in subdir(config):
             twins.append(
                 f"jobs must differ in what changes a result, but '{name}' is the same run as "
                 f"'{hashes[identity]}'; drop one"
@@ -108,11 +108,10 @@ def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) ->
         raise ConfigError(*lines, *twins)
 
 
-def named_by_hash(config: DictConfig) -> bool:
-    """Whether each job's directory has the hash of its configuration for a name."""
-    subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    assert isinstance(subdir, dict)
-    return RESOLVER in str(subdir["subdir"])
+def subdir(config: DictConfig) -> str:
+    """``hydra.sweep.subdir`` as it is written, its references unresolved."""
+    sweep = cast("dict[str, str]", OmegaConf.to_container(config.hydra.sweep, resolve=False))
+    return sweep["subdir"]
 
 
 def _with_jobs(line: str, names: list[str], total: int) -> str:
