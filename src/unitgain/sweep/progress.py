@@ -16,6 +16,9 @@ from unitgain.sweep.job import Ending, Job
 from unitgain.sweep.plan import Pack
 from unitgain.sweep.worker import Epoch
 
+NAMED = 10
+"""So many jobs that fail or diverge are named while the sweep goes."""
+
 
 @final
 class Progress:
@@ -37,8 +40,8 @@ class Progress:
         self._pack_of = {job.number: id(pack) for pack in packs for job in pack.jobs}
         self._notes: set[str] = set()
         self._total = sum(len(pack.jobs) for pack in packs)
-        self._ended = self._steps = 0
-        self._start = time.monotonic()
+        self._ended = self._steps = self._faults = 0
+        self._start: float | None = None
         self._rows: dict[int, TaskID] = {}
         console = Console(file=sys.stderr, highlight=False)
         self._bars: Bars | None = None
@@ -68,7 +71,9 @@ class Progress:
 
     def started(self, pack: Pack) -> None:
         """Draw the pack's bar."""
-        self._began.setdefault(id(pack), time.monotonic())
+        now = time.monotonic()
+        self._began.setdefault(id(pack), now)
+        self._start = self._start or now
         if self._bars is not None and id(pack) not in self._rows:
             text = f"pack {self._numbers[id(pack)]}, {len(pack.jobs)} runs"
             self._rows[id(pack)] = self._bars.add_task(text, total=None, at="")
@@ -80,16 +85,21 @@ class Progress:
             return
         at = f"epoch {epoch.done}/{epoch.epochs}"
         self._bars.update(self._rows[id(pack)], completed=epoch.done, total=epoch.epochs, at=at)
-        rate = self._steps / (time.monotonic() - self._start)
-        at = f"{self._ended}/{self._total} runs, {_short(rate)} member-steps/s"
-        self._bars.update(self._all, advance=pack.flops / epoch.epochs, at=at)
+        self._bars.update(self._all, advance=pack.flops / epoch.epochs, at=self._at())
 
     def ended(self, job: Job, ending: Ending) -> None:
         """Count the job, and name it if it isn't finished."""
         self._found[job.number] = ending
         self._ended += 1
         self._endings[self._pack_of[job.number]][ending.status] += 1
-        if self._bars is not None and ending.status in ("failed", "diverged"):
+        fault = ending.status in ("failed", "diverged")
+        self._faults += fault
+        if self._bars is None:
+            return
+        self._bars.update(self._all, at=self._at())
+        if fault and self._faults == NAMED + 1:
+            self._bars.console.print("further ones are named at the end, or in their summary.json")
+        if fault and self._faults <= NAMED:
             line = f" ({self._name(job)}) {ending.status}: {ending.cause}"
             text = Text(f"job {job.number + 1}", "bold red") + Text(line)
             self._bars.console.print(text, soft_wrap=True)
@@ -104,6 +114,11 @@ class Progress:
         counts = ", ".join(f"{n} {status}" for status, n in self._endings[id(pack)].items())
         number = f"pack {self._numbers[id(pack)]}/{len(self._numbers)}"
         print(f"{number}: {counts}, {seconds:.1f} s", flush=True)
+
+    def _at(self) -> str:
+        rate = self._steps / max(time.monotonic() - (self._start or 0.0), 1e-3)
+        faults = f", {self._faults} not finished" if self._faults else ""
+        return f"{self._ended}/{self._total} runs{faults}, {_short(rate)} steps/s"
 
     def note(self, text: str) -> None:
         """Show a line, once."""
