@@ -169,6 +169,8 @@ TwoBatches.__module__ = "hydra_plugins.two_batches"
 
 
 def test_a_sweeper_that_decides_as_it_goes(tmp_path, capsys, monkeypatch):
+    # A GPU there may be, whatever torch makes of it.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     module = ModuleType(TwoBatches.__module__)
     module.TwoBatches = TwoBatches
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -178,7 +180,14 @@ def test_a_sweeper_that_decides_as_it_goes(tmp_path, capsys, monkeypatch):
         "_target_: hydra_plugins.two_batches.TwoBatches\n"
     )
     subdir = "hydra.sweep.subdir=${hydra.job.num}_${hydra.job.override_dirname}"
-    words = [*PACKED, "hydra/sweeper=two", subdir, "hydra.sweep.dir=s", *QUICK]
+    words = [
+        *PACKED,
+        "hydra/sweeper=two",
+        subdir,
+        "hydra.sweep.dir=s",
+        *QUICK,
+        "trainer.accelerator=auto",
+    ]
     words += [
         "hydra.job.config.override_dirname.exclude_keys=[data,model.width,trainer.max_epochs,"
         "trainer.accelerator,trainer.progress,figures]"

@@ -103,6 +103,7 @@ class PackedSweep:
     options: Options
     _tables: Tables = field(default_factory=Tables)
     _pool: Pool | None = None
+    _without_gpu: bool = False
 
     def launch(
         self, task: Task, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
@@ -170,9 +171,7 @@ class PackedSweep:
 
     def _train(self, batch: Batch, task: Task) -> None:
         if self._pool is None:
-            gpus, workers = self._places(batch.left)
-            threads = max(job.spec.trainer.threads for job in batch.left)
-            self._pool = Pool(workers, threads, gpus)
+            self._pool = self._opened(batch.left)
         # They import torch while the tables are opened.
         self._pool.start(workers_needed(batch.left))
         chosen, _ = self.plan(batch)
@@ -185,9 +184,20 @@ class PackedSweep:
         with Progress(chosen.packs, name, batch.endings) as progress:
             self._pool.run(chosen.packs, progress)
 
+    def _opened(self, jobs: Sequence[Job]) -> Pool:
+        """Workers for these jobs; on the CPU where torch can't use the GPUs that are there."""
+        gpus, workers = self._places(jobs)
+        pool = Pool(workers, max(job.spec.trainer.threads for job in jobs), gpus)
+        if not gpus or pool.finds_gpu():
+            return pool
+        pool.close()
+        self._without_gpu = True
+        return self._opened(jobs)
+
     def _places(self, jobs: Sequence[Job]) -> tuple[list[str], int]:
         """The GPUs that the jobs may use, and the number of workers."""
-        gpus = visible_gpus() if any(j.spec.trainer.accelerator != "cpu" for j in jobs) else []
+        wanted = any(job.spec.trainer.accelerator != "cpu" for job in jobs)
+        gpus = visible_gpus() if wanted and not self._without_gpu else []
         threads = max((job.spec.trainer.threads for job in jobs), default=1)
         workers = self.options.workers or len(gpus) or default_workers(threads)
         return gpus, workers

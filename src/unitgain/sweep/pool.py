@@ -120,6 +120,18 @@ class Pool:
             free = [gpu for gpu in self._gpus if gpu not in used]
             self._workers.append(self._spawn(free[0] if free else None))
 
+    def finds_gpu(self) -> bool:
+        """Whether torch finds a GPU in a worker; it waits until one has imported torch."""
+        self.start(1)
+        worker = self._workers[0]
+        try:
+            while not isinstance(message := worker.connection.recv(), Ready):
+                pass
+        except EOFError:
+            return False
+        worker.ready = True
+        return message.gpu
+
     def run(self, packs: Sequence[Pack], listener: Listener) -> None:
         """Train packs.
 
