@@ -166,7 +166,7 @@ def _variance(x_GKN: Tensor, mean_GK: Tensor) -> Tensor:
 
     That takes half the time of two passes, and a fifteenth of torch.var's on CPU.
     """
-    square = torch.linalg.vector_norm(x_GKN, dim=2).square() / x_GKN.shape[2]
+    square: Tensor = torch.linalg.vector_norm(x_GKN, dim=2).square() / x_GKN.shape[2]
     plain = square - mean_GK.square()
     safe = (plain > 0.01 * square) & (plain > _SAFE_LEAST) & (plain < _SAFE_GREATEST)
     if x_GKN.device.type == "cpu" and bool(safe.all()):

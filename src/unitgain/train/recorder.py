@@ -124,9 +124,10 @@ class Recorder(pl.Callback):
         module = _module(pl_module)
         running = self.tracker.running
         epochs = self.members[running[0]].epochs if running else 0
+        self.epoch_state = {}
         if running and self._saved_epochs < epochs:
             # Whoever stopped the fit: its last epoch, or a callback of the user's own.
-            self._save(running, module.pack, module.pack.tensors(), epochs)
+            self._save(running, module.pack, module.pack.tensors(), epochs, still=True)
         self._release(module, range(len(self.members)))
 
     def close(self) -> None:
@@ -279,14 +280,20 @@ class Recorder(pl.Callback):
         trainer.should_stop = True
 
     def _save(
-        self, members: Sequence[int], pack: Pack, state: Mapping[str, Tensor], epochs: int
+        self,
+        members: Sequence[int],
+        pack: Pack,
+        state: Mapping[str, Tensor],
+        epochs: int,
+        still: bool = False,
     ) -> None:
-        """Begin to write checkpoints; the pack may go on meanwhile."""
+        """Begin to write checkpoints; the pack may go on meanwhile, unless its tensors are ``still``."""
         if list(members) == self.tracker.running:
             self._saved_at = time.monotonic()
             self._saved_epochs = epochs
-        best = None if self.tracker.best_state is None else Snapshot(self.tracker.best_state)
-        now = Snapshot(state)
+        best_state = self.tracker.best_state
+        best = None if best_state is None else Snapshot(best_state, still=still)
+        now = Snapshot(state, still=still)
         self.saver.run(
             [
                 self.members[k].save(pack, k, now, best, epochs, self.tracker.facts(k))

@@ -46,16 +46,17 @@ class Snapshot:
 
     Args:
         tensors: what to copy.
+        still: whether nobody will change them; then they serve themselves where they are on the host.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], *, still: bool = False) -> None:
         self._copied: torch.cuda.Event | None = None
+        # In device memory first: that is quick, and training may go on over the original.
+        copies = {name: tensor if still else tensor.clone() for name, tensor in tensors.items()}
         if not any(tensor.is_cuda for tensor in tensors.values()):
-            self._tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+            self._tensors = copies
             return
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        # In device memory first: that is quick, and training may go on over the original.
-        copies = {name: tensor.clone() for name, tensor in tensors.items()}
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self._tensors = {

@@ -18,6 +18,9 @@ from unitgain.pack.metrics import PackedMetric, as_metric, higher_is_better
 from unitgain.spec import Component, RunSpec, instantiate, locate
 from unitgain.train.own import check_shape, explained
 
+_NUMBERS = 2**18
+"""Outputs that are scored at a time."""
+
 
 @final
 class Scores:
@@ -49,18 +52,27 @@ class Scores:
         return self.of_prediction(pack, pack.predict(part, self._limit))
 
     def of_prediction(self, pack: Pack, prediction: Prediction) -> dict[str, NDArray[np.float64]]:
-        """Loss and metrics of a prediction by name, (K,) each, after one copy to the host."""
+        """Loss and metrics of a prediction by name, (K,) each.
+
+        Some members at a time: what a metric computes on the way is several times as large as the prediction.
+        """
         output, target = prediction.output_KNT, prediction.target
+        step = max(1, _NUMBERS // output[0].numel())
+        rows = [slice(k, k + step) for k in range(0, len(output), step)]
+        tables = [self._metrics_of(pack, output[k], target[k], k) for k in rows]
+        table = torch.cat([prediction.loss_K.double().unsqueeze(0), torch.cat(tables, 1)])
+        return dict(zip(("loss", *self.metrics), table.cpu().numpy(), strict=True))
+
+    def _metrics_of(self, pack: Pack, output: Tensor, target: Tensor, members: slice) -> Tensor:
+        """The metrics (M, K) of some members."""
         if self._task == "classification":
             # In float64, where the log of a confidently wrong prediction is not cut off at 16.
             output = probabilities(output.double())
         else:
-            scale, mean = pack.data.y_scale_K1T, pack.data.y_mean_K1T
+            scale, mean = pack.data.y_scale_K1T[members], pack.data.y_mean_K1T[members]
             output, target = output * scale + mean, target * scale + mean
-        values: dict[str, Tensor] = {"loss": prediction.loss_K}
-        values |= {name: self.value(name, output, target) for name in self.metrics}
-        table = torch.stack([v.double() for v in values.values()]).cpu().numpy()
-        return dict(zip(values, table, strict=True))
+        values = [self.value(name, output, target).double() for name in self.metrics]
+        return torch.stack(values) if values else output.new_empty(0, len(output)).double()
 
     def value(self, name: str, prediction_KNT: Tensor, target: Tensor) -> Tensor:
         """One metric, (K,), of class probabilities and classes or of predictions and targets.
