@@ -16,6 +16,7 @@ from torch.nn import functional as fn
 from torch.nn.modules.loss import _Loss
 
 from unitgain.errors import ConfigError
+from unitgain.nn._loss_arguments import column, per_member, smoothing
 
 Task = Literal["classification", "regression"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -84,61 +85,7 @@ class Loss(abc.ABC):
             torch.Size([2, 4])
         """
         names = list(dict.fromkeys(name for given in arguments for name in given))
-        return cls(**{name: _column(name, arguments, dtype, device) for name in names})
-
-
-def _column(
-    name: str,
-    arguments: Sequence[Mapping[str, Any]],
-    dtype: torch.dtype,
-    device: torch.device | str,
-) -> Any:
-    """One argument of all members: a tensor (K,) of numbers, or the one value that they share."""
-    without = [k for k, given in enumerate(arguments) if name not in given]
-    if without:
-        raise ConfigError(
-            f"loss.{name}: all members of a pack must give it or none, member {without[0]} doesn't; add it there"
-        )
-    values = [given[name] for given in arguments]
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        return torch.tensor(values, dtype=dtype, device=device)
-    if any(v != values[0] for v in values):
-        k = next(k for k, v in enumerate(values) if v != values[0])
-        raise ConfigError(
-            f"loss.{name}: what isn't a number must be the same in all members of a pack, got {values[0]!r} in "
-            f"member 0 and {values[k]!r} in member {k}; train them in two packs"
-        )
-    return values[0]
-
-
-def _per_member(
-    name: str, value: float | Tensor, within: Callable[[Tensor], Tensor], range_text: str
-) -> Tensor:
-    """A hyperparameter as a checked tensor (K,), or () where it is one number for all.
-
-    The latter has float64, and takes the type and device of what it multiplies.
-    """
-    value_K = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-    outside = (~within(value_K)).flatten().nonzero()
-    if len(outside):
-        k = int(outside[0])
-        where = f" in member {k}" if value_K.ndim else ""
-        raise ConfigError(
-            f"loss.{name}: must be {range_text}, got {float(value_K.flatten()[k]):g}{where}; change it there"
-        )
-    return value_K
-
-
-def _smoothing(value: float | Tensor) -> Tensor | None:
-    """Label smoothing as (K, 1), or () where it is one number for all; None where no member smooths.
-
-    Leaving the term out then doesn't change a bit: where another member's smoothing keeps it in, a member without adds
-    zero times a finite number.
-    """
-    value_K = _per_member("label_smoothing", value, lambda s: (s >= 0) & (s < 1), "in [0, 1)")
-    if not bool(value_K.any()):
-        return None
-    return value_K.unsqueeze(-1) if value_K.ndim else value_K
+        return cls(**{name: column(name, arguments, dtype, device) for name in names})
 
 
 def _mean_over_targets(loss_KBT: Tensor) -> Tensor:
@@ -195,7 +142,7 @@ class Huber(Loss):
     task: Task = "regression"
 
     def __init__(self, delta: float | Tensor = 1.0) -> None:
-        delta_K = _per_member("delta", delta, lambda d: (d > 0) & d.isfinite(), "above 0")
+        delta_K = per_member("delta", delta, lambda d: (d > 0) & d.isfinite(), "above 0")
         first = delta_K.flatten()[0]
         self._shared = float(first) if bool((delta_K == first).all()) else None
         self._upper_K11 = delta_K.view(-1, 1, 1)
@@ -240,7 +187,7 @@ class CrossEntropy(Loss):
     task: Task = "classification"
 
     def __init__(self, label_smoothing: float | Tensor = 0.0) -> None:
-        self._smoothing_K1 = _smoothing(label_smoothing)
+        self._smoothing_K1 = smoothing(label_smoothing)
 
     def __call__(self, output_KBT: Tensor, target: Tensor) -> Tensor:
         """The losses (K, B)."""
@@ -296,7 +243,7 @@ class BinaryCrossEntropy(Loss):
     task: Task = "classification"
 
     def __init__(self, label_smoothing: float | Tensor = 0.0) -> None:
-        smoothing_K1 = _smoothing(label_smoothing)
+        smoothing_K1 = smoothing(label_smoothing)
         self._half_K1 = None if smoothing_K1 is None else 0.5 * smoothing_K1
 
     def __call__(self, output_KBT: Tensor, target: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ and ``summary.json`` comes last: a directory without it is an unfinished run.
 """
 
 from unitgain.runs._atomic import atomic_write, remove_leftovers
+from unitgain.runs._batch import Batch
 from unitgain.runs._checkpoints import (
     Checkpoint,
     drop_previous,
@@ -20,6 +21,7 @@ from unitgain.runs._metrics import MetricsWriter, read_metrics
 from unitgain.runs._seal import open_sealed, seal
 
 __all__ = [
+    "Batch",
     "Checkpoint",
     "Gradients",
     "GradientsWriter",

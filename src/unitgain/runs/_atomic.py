@@ -32,18 +32,52 @@ def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
         >>> target.read_bytes()
         b'{}'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = write_temporary(path, data)
     try:
-        _write_new(temporary, data, durable)
-        os.replace(temporary, path)
+        if durable:
+            sync_file(temporary, path)
+        put(temporary, path)
         if durable:
             sync_folder(path.parent)
+    finally:
+        discard(temporary)
+
+
+def write_temporary(path: Path, data: bytes) -> Path:
+    """Write ``data`` to a new file in the folder of ``path``, from where it is to be put there.
+
+    Raises:
+        OSError: it can't be written, and no file is left; ``filename`` names the target.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
     except OSError as error:
-        _remove(temporary)
+        discard(temporary)
         raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
-        _remove(temporary)
+        discard(temporary)
         raise
+    return temporary
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Let a file from `write_temporary` take the place of ``path``.
+
+    Raises:
+        OSError: it can't; ``filename`` names the target.
+    """
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -56,21 +90,28 @@ def remove_leftovers(folder: Path) -> list[Path]:
     """
     found = [entry for entry in folder.iterdir() if _LEFTOVER.fullmatch(entry.name)]
     for entry in found:
-        _remove(entry)
+        discard(entry)
     return found
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: Path, target: Path | None = None) -> None:
     """Ask the disk to keep what a file holds.
 
+    Args:
+        path: the file.
+        target: what it is to become.
+
     Raises:
-        OSError: the file isn't there, or the disk fails.
+        OSError: the file isn't there, or the disk fails; ``filename`` names the target.
     """
-    descriptor = os.open(path, os.O_RDWR)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target or path)) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -82,16 +123,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write_new(path: Path, data: bytes, durable: bool) -> None:
-    with open(path, "xb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()

@@ -2,11 +2,14 @@
 
 import os
 import secrets
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from unitgain.errors import CheckpointError
 from unitgain.runs._atomic import atomic_write
+from unitgain.runs._batch import Batch
 from unitgain.runs._seal import open_sealed, seal
 
 
@@ -19,7 +22,11 @@ class Checkpoint(NamedTuple):
 
 
 def write_sealed(
-    path: Path, payload: bytes, keep_previous: bool = False, durable: bool = True
+    path: Path,
+    payload: bytes,
+    keep_previous: bool = False,
+    durable: bool = True,
+    batch: Batch | None = None,
 ) -> None:
     """Seal what ``torch.save`` wrote and put it at ``path`` in one step.
 
@@ -30,15 +37,16 @@ def write_sealed(
             no moment is there less than one whole checkpoint: the old file gets its second name
             before the new one takes the first, and only when it is whole itself.
         durable: as in `atomic_write`.
+        batch: put it in place together with others.
 
     Raises:
         ValueError: ``payload`` isn't what ``torch.save`` writes.
         OSError: the file can't be written; the old one is untouched.
     """
     sealed = seal(payload)
-    if keep_previous:
-        _keep_previous(path, durable)
-    atomic_write(path, sealed, durable=durable)
+    before = partial(_keep_previous, path, durable) if keep_previous else None
+    with nullcontext(batch) if batch is not None else Batch(durable) as together:
+        together.add(path, sealed, before)
 
 
 def read_sealed(path: Path) -> bytes:

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, final, get_args
 
 from unitgain.errors import DataError
-from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_file, sync_folder
+from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_folder
+from unitgain.runs._batch import Batch
 from unitgain.runs._yaml import from_yaml, to_yaml
 
 Ending = Literal["finished", "diverged", "interrupted", "failed"]
@@ -112,13 +114,11 @@ class RunDirectory:
             remove_leftovers(folder)
         return self
 
-    def sync(self) -> None:
-        """Ask the disk to keep what a run that isn't durable has written so far, and its names."""
-        for path in (self.config, self.overrides, self.environment):
+    def sync(self, batch: Batch) -> None:
+        """Have the disk keep, together with a batch, what a run that isn't durable has written so far."""
+        for path in (self.config, self.overrides, self.environment, self.path):
             if path.exists():
-                sync_file(path)
-        for folder in (self.path.parent, self.path):
-            sync_folder(folder)
+                batch.sync(path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration: plain mappings, lists and scalars."""
@@ -132,11 +132,15 @@ class RunDirectory:
         """Write what `environment` gave."""
         atomic_write(self.environment, _to_json(environment), durable=self.durable)
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, Any], batch: Batch | None = None) -> None:
         """Write how the run ended, after everything else is on disk.
 
         JSON has no NaN or infinity: such numbers become the strings ``NaN``, ``Infinity`` and
         ``-Infinity``, which `read_summary` turns back.
+
+        Args:
+            summary: plain values.
+            batch: put it in place together with other files.
 
         Raises:
             ValueError: ``status`` isn't one of finished, diverged, interrupted, failed.
@@ -144,7 +148,8 @@ class RunDirectory:
         status = summary.get("status")
         if status not in get_args(Ending):
             raise ValueError(f"a summary's status is one of {get_args(Ending)}, not {status!r}")
-        atomic_write(self.summary, _to_json(summary), durable=self.durable)
+        with nullcontext(batch) if batch is not None else Batch(self.durable) as together:
+            together.add(self.summary, _to_json(summary))
 
     def remove_summary(self) -> None:
         """Make the run unfinished again, before it is trained on."""

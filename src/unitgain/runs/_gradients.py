@@ -6,12 +6,13 @@ Shape suffixes: N rows, S recorded steps, L layers.
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from unitgain.errors import DataError
-from unitgain.runs._atomic import atomic_write
+from unitgain.runs._batch import Batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,14 +124,19 @@ class GradientsWriter:
         with self._lock:
             self._blocks.append(block)
 
-    def flush(self) -> None:
-        """Write everything so far in one step; without any measurement there is no file."""
+    def flush(self, batch: Batch | None = None) -> None:
+        """Write everything so far in one step; without any measurement there is no file.
+
+        Args:
+            batch: put it in place together with other files.
+        """
         with self._lock:
             rows = self._joined() if self._blocks else None
         if rows is None:
             self._path.unlink(missing_ok=True)
         elif len(rows.steps) != self._written:
-            atomic_write(self._path, _to_parquet(rows), durable=self._durable)
+            with nullcontext(batch) if batch is not None else Batch(self._durable) as together:
+                together.add(self._path, _to_parquet(rows))
             self._written = len(rows.steps)
 
     @staticmethod

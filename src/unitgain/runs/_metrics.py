@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from unitgain.errors import DataError
 from unitgain.runs._atomic import atomic_write, sync_file
+from unitgain.runs._batch import Batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,10 +78,18 @@ class MetricsWriter:
         self._columns = columns
         self._last_epoch = int(epoch)
 
-    def sync(self) -> None:
-        """Ask the disk to keep the rows: before a checkpoint that counts on them."""
-        if self._durable and self._columns:
+    def sync(self, batch: Batch | None = None) -> None:
+        """Ask the disk to keep the rows: before a checkpoint that counts on them.
+
+        Args:
+            batch: ask together with other files.
+        """
+        if not (self._durable and self._columns):
+            return
+        if batch is None:
             sync_file(self._path)
+        else:
+            batch.sync(self._path)
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from unitgain.errors import CheckpointError
 from unitgain.pack.engine import Blame, Pack
 from unitgain.probe.verdict import Verdict
 from unitgain.runs import (
+    Batch,
     GradientsWriter,
     MetricsWriter,
     RunDirectory,
@@ -86,7 +87,7 @@ class Member:
         best_state: Snapshot | None,
         epochs: int,
         tracker: Mapping[str, Any],
-    ) -> Callable[[], None]:
+    ) -> Callable[[Batch], None]:
         """What writes checkpoints, the best one first, so that the last one never speaks of a best that isn't there.
 
         Args:
@@ -101,19 +102,19 @@ class Member:
         facts = {"config_hash": self._hash, "seed": self.spec.seed, "tracker": dict(tracker)}
         facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch, "verdict": verdict}
 
-        def write() -> None:
+        def write(batch: Batch) -> None:
             best_epoch = tracker["best_epoch"]
             if best_state is not None and best_epoch >= 0 and best_epoch != self._best_saved:
                 step = (best_epoch + 1) * pack.steps_per_epoch
                 best = facts | {"epoch": best_epoch + 1, "step": step}
                 content = pack_member(pack, k, best_state.tensors(), best)
-                write_sealed(self.run.best_checkpoint, content)
+                write_sealed(self.run.best_checkpoint, content, batch=batch)
                 self._best_saved = best_epoch
-            self.metrics.sync()
-            self.gradients.flush()
-            self._sync_once()
+            self.metrics.sync(batch)
+            self.gradients.flush(batch)
+            self._sync_once(batch)
             content = pack_member(pack, k, state.tensors(), facts)
-            write_sealed(self.run.last_checkpoint, content, keep_previous=True)
+            write_sealed(self.run.last_checkpoint, content, keep_previous=True, batch=batch)
 
         return write
 
@@ -141,16 +142,16 @@ class Member:
             f"lower optimizer.lr or set trainer.gradient_clip_norm=1{see}"
         )
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, Any], batch: Batch) -> None:
         """Write what is left to write, summary.json last of all."""
-        self.gradients.flush()
-        self._sync_once()
-        self.run.write_summary(summary)
-        if summary["status"] == "finished":
-            drop_previous(self.run.last_checkpoint)
+        self.gradients.flush(batch)
+        self._sync_once(batch)
+        self.run.write_summary(summary, batch)
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """End the loggers."""
+        """Drop what only a run under way needs, and end the loggers."""
+        if summary["status"] == "finished":
+            drop_previous(self.run.last_checkpoint)
         for factory, logger in self._loggers:
             final = {f"final/{name}": value for name, value in summary["metrics"].items()}
             logger.log_metrics(final, summary["step"])
@@ -172,10 +173,10 @@ class Member:
             message=message,
         )
 
-    def _sync_once(self) -> None:
+    def _sync_once(self, batch: Batch) -> None:
         """Have the disk keep the files of the run's beginning, which were written without waiting for it."""
         if not self._synced:
-            self.run.sync()
+            self.run.sync(batch)
             self._synced = True
 
     def abort(self) -> None:

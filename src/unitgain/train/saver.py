@@ -7,37 +7,45 @@ from typing import final
 import torch
 from torch import Tensor
 
-_THREADS = 16
-"""A disk takes as long to keep one file as to keep many at once, and a thread that waits for it costs nothing."""
+from unitgain.runs import Batch
 
 
 @final
 class Saver:
-    """Runs functions that write files in threads of its own, and raises what went wrong when it is asked to wait."""
+    """Puts files in place in a thread of its own, and raises what went wrong when it is asked to wait."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, "unitgain-saver")
-        self._pending: list[Future[None]] = []
+        self._thread = ThreadPoolExecutor(1, "unitgain-saver")
+        self._pending: Future[None] | None = None
 
-    def run(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Begin with some tasks, once earlier ones are done."""
-        self.wait()
-        self._pending = [self._threads.submit(task) for task in tasks]
-
-    def wait(self) -> None:
-        """Wait until all tasks are done.
+    def run(self, tasks: Sequence[Callable[[Batch], None]]) -> None:
+        """Let each task add its files to one batch, once earlier ones are in place.
 
         Raises:
-            Exception: the first that a task raised; the others have been tried nevertheless.
+            Exception: what an earlier task raised.
         """
-        pending, self._pending = self._pending, []
-        errors = [error for task in pending if (error := task.exception()) is not None]
-        if errors:
-            raise errors[0]
+        self.wait()
+        self._pending = self._thread.submit(_commit, tasks)
+
+    def wait(self) -> None:
+        """Wait until all files are in place.
+
+        Raises:
+            Exception: what a task raised; then no file of its batch has been put in place.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
-        """Let the tasks finish, and end the threads."""
-        self._threads.shutdown()
+        """Let the tasks finish, and end the thread."""
+        self._thread.shutdown()
+
+
+def _commit(tasks: Sequence[Callable[[Batch], None]]) -> None:
+    with Batch() as batch:
+        for task in tasks:
+            task(batch)
 
 
 @final
