@@ -188,7 +188,7 @@ def test_extending_has_an_example_of_every_point():
         "callbacks",
     }
     every = {p.name for p in (ROOT / "conf").iterdir() if p.is_dir()}
-    assert groups == every - {"model", "bias_init", "trainer", "debug", "experiment"}
+    assert groups == every - {"model", "bias_init", "trainer", "debug", "experiment", "hydra"}
 
 
 def test_extending_names_each_option_that_it_makes_in_a_command():

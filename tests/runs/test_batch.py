@@ -24,9 +24,13 @@ def test_files_come_into_place_in_their_order_when_the_batch_is_left(tmp_path):
 
 
 def test_an_error_throws_all_away(tmp_path):
-    with pytest.raises(RuntimeError), Batch() as batch:
-        batch.add(tmp_path / "a", b"1")
-        raise RuntimeError
+    def broken_off():
+        with Batch() as batch:
+            batch.add(tmp_path / "a", b"1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken_off()
     assert names(tmp_path) == []
 
 
@@ -40,10 +44,12 @@ def test_what_can_t_be_kept_is_not_put_in_place(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         real(descriptor)
 
-    with pytest.raises(OSError, match=r"No space left on device: '.*/[abcd]'"), Batch() as batch:
-        for name in "abcd":
-            batch.add(tmp_path / name, b"new")
-        monkeypatch.setattr(os, "fsync", full)
+    batch = Batch()
+    for name in "abcd":
+        batch.add(tmp_path / name, b"new")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/[abcd]'"):
+        batch.__exit__(None, None, None)
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
 

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, final
@@ -66,7 +66,7 @@ class Listener(Protocol):
 class _Worker:
     """A process, and what it is at."""
 
-    process: SpawnProcess
+    process: BaseProcess
     connection: "Connection[Any, Any]"
     log: Path
     gpu: str | None
@@ -99,6 +99,9 @@ class _Task:
 class Pool:
     """Worker processes that live as long as the sweep.
 
+    On CPU they are forks of one server, where the system has such, which imports torch once for all. A process that is
+    to use CUDA starts afresh.
+
     Args:
         workers: how many at most.
         threads: of each.
@@ -107,7 +110,8 @@ class Pool:
 
     def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self._most, self._threads, self._gpus = workers, threads, list(gpus)
-        self._context = get_context("spawn")
+        self._forks = not gpus and "forkserver" in get_all_start_methods()
+        self._context: Any = get_context("forkserver" if self._forks else "spawn")
         self._stop = self._context.RawValue("i", 0)
         self._logs = tempfile.TemporaryDirectory(prefix="unitgain-workers-")
         self._workers: list[_Worker] = []
@@ -115,6 +119,20 @@ class Pool:
 
     def start(self, count: int) -> None:
         """Start workers, up to so many, and return while they import what they need."""
+        if self._forks:
+            self._start_server()
+        else:
+            self._fill(count)
+
+    def _start_server(self) -> None:
+        from multiprocessing import forkserver
+
+        self._context.set_forkserver_preload(["unitgain.train"])
+        with _environment(self._settings(None)):
+            forkserver.ensure_running()
+
+    def _fill(self, count: int) -> None:
+        """Start workers, up to so many; forks are asked for only once they are needed: the first one is waited for."""
         while len(self._workers) < min(count, self._most):
             used = [worker.gpu for worker in self._workers]
             free = [gpu for gpu in self._gpus if gpu not in used]
@@ -122,7 +140,7 @@ class Pool:
 
     def finds_gpu(self) -> bool:
         """Whether torch finds a GPU in a worker; it waits until one has imported torch."""
-        self.start(1)
+        self._fill(1)
         worker = self._workers[0]
         try:
             while not isinstance(message := worker.connection.recv(), Ready):
@@ -174,23 +192,26 @@ class Pool:
         ours, theirs = self._context.Pipe()
         log = Path(self._logs.name) / f"{self._count}.txt"
         self._count += 1
+        settings = self._settings(gpu)
         process = self._context.Process(
             target=serve,
-            args=(theirs, self._stop, log),
+            args=(theirs, self._stop, log, {**os.environ, **settings}),
             name=f"unitgain-{self._count}",
             daemon=True,
         )
-        settings = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
-        if gpu is not None:
-            settings["CUDA_VISIBLE_DEVICES"] = gpu
         with _environment(settings):
             process.start()
         theirs.close()
         return _Worker(process, ours, log, gpu)
 
+    def _settings(self, gpu: str | None) -> dict[str, str]:
+        """The environment variables of a worker that differ from this process's."""
+        settings = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
+        return settings if gpu is None else {**settings, "CUDA_VISIBLE_DEVICES": gpu}
+
     def _hand_out(self, waiting: deque[_Task], listener: Listener) -> None:
         """Give packs to whoever has none, and start workers in the place of those that died."""
-        self.start(len(waiting) + sum(worker.task is not None for worker in self._workers))
+        self._fill(len(waiting) + sum(worker.task is not None for worker in self._workers))
         for worker in self._workers:
             if worker.ready and worker.task is None and waiting:
                 worker.task = waiting.popleft()

@@ -111,14 +111,19 @@ class Done:
 Message = Ready | Epoch | Ended | Note | Done
 
 
-def serve(connection: "Connection[Any, Any]", stop: Any, log: Path) -> None:
+def serve(
+    connection: "Connection[Any, Any]", stop: Any, log: Path, environment: dict[str, str]
+) -> None:
     """Train what is asked for until nothing more is.
 
     Args:
         connection: orders come in, messages go out.
         stop: a shared number; once it isn't zero, runs are saved and end as interrupted.
         log: where everything goes that is printed.
+        environment: of the process that asks, which may have changed since a server of forks began.
     """
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (sys.stdout, sys.stderr):
