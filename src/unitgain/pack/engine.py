@@ -128,6 +128,7 @@ class Pack:
         self.schedules, self.epochs, self.probe = schedules, epochs, probe
         self.propagation = Propagation(mlp, product)
         theta = mlp.theta.detach()
+        self._before: tuple[Tensor, Tensor] | None = None
         self.clip_K1 = None
         if np.isfinite(clip_norm).any():
             self.clip_K1 = torch.tensor(clip_norm, dtype=torch.float64).to(theta).unsqueeze(1)
@@ -273,15 +274,27 @@ class Pack:
             loss_KB, output_gradient = self.loss.with_slope(output, y, batch.weight)
             self.propagation.backward(output_gradient, keep=due)
             gradient = self._penalized(self.propagation.gradient)
-            before = (gradient.clone(), self.mlp.theta.detach().clone()) if due else None
+            if due:
+                self._keep_before(gradient)
             self.optimizer.step(self._clipped(gradient), step)
-            if steps is not None and before is not None:
+            if steps is not None and due:
                 steps.probe_step.append(step)
-                steps.probe_QKL.append(self._measure(*before, batch))
+                steps.probe_QKL.append(self._measure(batch))
             return (loss_KB * batch.weight).sum(1)
 
-    def _measure(self, gradient: Tensor, theta: Tensor, batch: Batch) -> Tensor:
-        """What the probe asks of a step, from the gradient and the parameters before it."""
+    def _keep_before(self, gradient: Tensor) -> None:
+        """Keep what a step overwrites of what is measured, in memory that stays: a new block costs more than a copy."""
+        theta = self.mlp.theta.detach()
+        if self._before is None:
+            self._before = (torch.empty_like(gradient), torch.empty_like(theta))
+        for kept, now in zip(self._before, (gradient, theta), strict=True):
+            kept.copy_(now)
+
+    def _measure(self, batch: Batch) -> Tensor:
+        """What the probe asks of a step that has been taken."""
+        if self._before is None:
+            raise RuntimeError("a step is measured only after what it overwrites was kept")
+        gradient, theta = self._before
         layers = len(self.mlp.layers)
         after = self.mlp.theta.detach()
 

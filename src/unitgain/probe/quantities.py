@@ -97,6 +97,8 @@ class LayerTensors:
 Quantity = Callable[[LayerTensors], Tensor]
 
 _SAFE_LEAST, _SAFE_GREATEST = 1e-15, 1e15
+_DIGITS = 0.01
+"""The share of a mean square that a variance must be to be told from it in float32."""
 
 
 def norm(layers: Layers) -> Tensor:
@@ -166,11 +168,13 @@ def _variance(x_GKN: Tensor, mean_GK: Tensor) -> Tensor:
 
     That takes half the time of two passes, and a fifteenth of torch.var's on CPU.
     """
-    square: Tensor = torch.linalg.vector_norm(x_GKN, dim=2).square() / x_GKN.shape[2]
-    plain = square - mean_GK.square()
-    safe = (plain > 0.01 * square) & (plain > _SAFE_LEAST) & (plain < _SAFE_GREATEST)
-    if x_GKN.device.type == "cpu" and bool(safe.all()):
-        return plain
+    square: Tensor = torch.linalg.vector_norm(x_GKN, dim=2).square_().div_(x_GKN.shape[2])
+    plain = torch.addcmul(square, mean_GK, mean_GK, value=-1.0)
+    if x_GKN.device.type == "cpu" and float((plain / square).amin()) > _DIGITS:
+        least, greatest = plain.aminmax()
+        if float(least) > _SAFE_LEAST and float(greatest) < _SAFE_GREATEST:
+            return plain
+    safe = (plain > _DIGITS * square) & (plain > _SAFE_LEAST) & (plain < _SAFE_GREATEST)
     return torch.where(safe, plain, (x_GKN - mean_GK.unsqueeze(2)).square_().mean(2))
 
 
