@@ -17,11 +17,11 @@ from unitgain.pack.engine import Pack
 from unitgain.train import fit
 
 TITLE = "Time of a member's step on digits, one thread: one run at a time / packed"
-ROUNDS = 5
+ROUNDS = 3
 SHAPES = ((4, 32, 32), (4, 64, 32), (10, 64, 32), (10, 64, 128))
 """Depth, width, batch; the last one has no bar."""
 OPTIMIZERS = ("sgd", "adam")
-MEMBERS = (8, 16, 32, 64, 128)
+MEMBERS = (8, 16, 32, 64)
 SINGLE_EPOCHS = 8
 """Epochs that a single run is timed for."""
 MEMBER_EPOCHS = 256

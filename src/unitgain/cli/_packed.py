@@ -187,7 +187,8 @@ class PackedSweep:
     def _opened(self, jobs: Sequence[Job]) -> Pool:
         """Workers for these jobs; on the CPU where torch can't use the GPUs that are there."""
         gpus, workers = self._places(jobs)
-        pool = Pool(workers, max(job.spec.trainer.threads for job in jobs), gpus)
+        threads = max(job.spec.trainer.threads for job in jobs)
+        pool = Pool(workers, threads, gpus, self.options.memory)
         if not gpus or pool.finds_gpu():
             return pool
         pool.close()

@@ -121,13 +121,23 @@ def prepare(table: Table, split: Split, *, node: DataNode) -> Prepared:
     )
 
 
-def open_data(data_node: DataNode, split_node: SplitNode) -> Prepared:
-    """Load, check, split, check and prepare; nothing is cached.
+def open_data(
+    data_node: DataNode, split_node: SplitNode, loaded: dict[str, Table] | None = None
+) -> Prepared:
+    """Load, check, split, check and prepare.
+
+    Args:
+        data_node: What to load.
+        split_node: How to split it.
+        loaded: Tables that need not be loaded again, by the text of their nodes; this one joins them.
 
     Raises:
         DataError: Every fault found at the first of these steps that has one.
     """
-    table = load(data_node)
+    loaded, key = {} if loaded is None else loaded, repr(data_node)
+    if key not in loaded:
+        loaded[key] = load(data_node)
+    table = loaded[key]
     split = make_split(split_node, table)
     check_split(table, split, batch_size=data_node.batch_size)
     return prepare(table, split, node=data_node)

@@ -101,7 +101,8 @@ def _areas(probabilities_KNC: Tensor, target_KN: Tensor, first: int) -> Tensor:
 
     One integer holds a probability's bits, which order numbers from 0 up as their values do, and in its last bit
     whether the row is of the class: sorting integers alone gives the ranks of the class. Among ties its rows come
-    last; a second sort with the last bit inverted brings them first, and the mean of the two is the mean rank.
+    last; a second sort with the last bit inverted brings them first, and the mean of the two is the mean rank. Without
+    a row of the class right behind another of the same probability there are no such ties.
     """
     if probabilities_KNC.dtype not in (torch.float32, torch.float64):
         probabilities_KNC = probabilities_KNC.float()
@@ -112,9 +113,11 @@ def _areas(probabilities_KNC: Tensor, target_KN: Tensor, first: int) -> Tensor:
     bits_KCN = probabilities_KNC.transpose(1, 2).contiguous().view(integer)
     key_KCN = torch.add(own_KCN, bits_KCN, alpha=2)
     rank_N = torch.arange(rows, device=device, dtype=integer)
-    inverted_KCN = key_KCN ^ 1
-    last_KC = ((_sort(key_KCN) & 1) * rank_N).sum(-1)
-    first_KC = (((_sort(inverted_KCN) & 1) ^ 1) * rank_N).sum(-1)
+    sorted_KCN = _sort(key_KCN.clone())
+    last_KC = ((sorted_KCN & 1) * rank_N).sum(-1)
+    first_KC = last_KC
+    if device.type != "cpu" or bool((sorted_KCN[..., 1:] ^ sorted_KCN[..., :-1] == 1).any()):
+        first_KC = (((_sort(key_KCN ^ 1) & 1) ^ 1) * rank_N).sum(-1)
     own_KC = own_KCN.sum(-1)
     wins_KC = 0.5 * (last_KC + first_KC - own_KC * (own_KC - 1)).double()
     return wins_KC / (own_KC * (rows - own_KC)).clamp(min=1)

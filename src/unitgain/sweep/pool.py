@@ -83,7 +83,7 @@ class _Task:
     left: dict[int, Job]
     resume: bool
 
-    def order(self) -> Order:
+    def order(self, memory: float) -> Order:
         """What a worker is sent; its members are numbered anew."""
         jobs = list(self.left.values())
         self.left = dict(enumerate(jobs))
@@ -92,6 +92,7 @@ class _Task:
             tuple(job.directory for job in jobs),
             tuple(job.overrides for job in jobs),
             self.resume,
+            memory,
         )
 
 
@@ -106,10 +107,14 @@ class Pool:
         workers: how many at most.
         threads: of each.
         gpus: a worker each for these; none for workers that train on the CPU.
+        memory: the share of a GPU's free memory that a pack may take.
     """
 
-    def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self, workers: int, threads: int, gpus: Sequence[str] = (), memory: float = 0.5
+    ) -> None:
         self._most, self._threads, self._gpus = workers, threads, list(gpus)
+        self._memory = memory
         self._forks = not gpus and "forkserver" in get_all_start_methods()
         self._context: Any = get_context("forkserver" if self._forks else "spawn")
         self._stop = self._context.RawValue("i", 0)
@@ -215,7 +220,7 @@ class Pool:
         for worker in self._workers:
             if worker.ready and worker.task is None and waiting:
                 worker.task = waiting.popleft()
-                worker.connection.send(worker.task.order())
+                worker.connection.send(worker.task.order(self._memory))
                 listener.started(worker.task.pack)
 
     def _hear(self, worker: _Worker, waiting: deque[_Task], listener: Listener) -> None:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from unitgain.data import DataWarning
+from unitgain.data import DataWarning, Table
 from unitgain.errors import UnitgainError
 from unitgain.spec import RunSpec
 from unitgain.sweep.job import Ending, Start, mark_failed, start_of
@@ -33,12 +33,14 @@ class Order:
         directories: one a member.
         overrides: what the user asked for, one a member.
         resume: go on from what the directories hold.
+        memory: the share of a GPU's free memory that a pack may take.
     """
 
     specs: tuple[RunSpec, ...]
     directories: tuple[Path, ...]
     overrides: tuple[tuple[str, ...], ...]
     resume: bool
+    memory: float = 0.5
 
     def part(self, members: Sequence[int]) -> "Order":
         """The order for some of the members."""
@@ -107,6 +109,9 @@ class Note:
 class Done:
     """The order is done; each member has ended."""
 
+
+_MOST_TABLES = 8
+"""That a worker keeps from one pack to the next."""
 
 Message = Ready | Epoch | Ended | Note | Done
 
@@ -177,6 +182,7 @@ class _Worker:
 
     def __init__(self, connection: "Connection[Any, Any]", stop: Callable[[], bool]) -> None:
         self.connection, self.stop = connection, stop
+        self._loaded: dict[str, Table] = {}
 
     def train(self, order: Order, members: Sequence[int], resume: bool) -> None:
         """Train some members of an order as packs that memory holds; halve a pack that raises.
@@ -228,6 +234,8 @@ class _Worker:
         """Train a pack; what it raised, without the tensors that its traceback holds."""
         from unitgain.train import fit
 
+        while len(self._loaded) > _MOST_TABLES:
+            self._loaded.pop(next(iter(self._loaded)))
         try:
             fit(
                 part.specs,
@@ -235,6 +243,7 @@ class _Worker:
                 overrides=part.overrides,
                 resume=resume,
                 watch=watch,
+                loaded=self._loaded,
             )
         except (EOFError, BrokenPipeError):
             raise

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 
+from unitgain.data import Table
 from unitgain.errors import CheckpointError, ConfigError
 from unitgain.pack.build import epochs
 from unitgain.runs import RunDirectory, environment, newest_valid
@@ -34,6 +35,7 @@ def fit(
     overrides: Sequence[Sequence[str]] | None = None,
     resume: bool = False,
     watch: Watch | None = None,
+    loaded: dict[str, Table] | None = None,
 ) -> list[RunResult]:
     """Train runs of one shape as one pack.
 
@@ -43,6 +45,7 @@ def fit(
         overrides: what the user typed, a list a run.
         resume: go on from each directory's last checkpoint; where none has one, afresh.
         watch: follows the fit and may stop it.
+        loaded: tables that need not be loaded again, see `unitgain.data.open_data`.
 
     Raises:
         ConfigError: runs that can't be one pack, a directory that holds a run already, or a component that can't be
@@ -59,7 +62,7 @@ def fit(
         def stop() -> bool:
             return interrupted.is_set() or (watch is not None and watch.stop())
 
-        datamodule = PackedDataModule(specs)
+        datamodule = PackedDataModule(specs, loaded)
         module = PackedModule(specs, datamodule.tables, stop)
         runs = [RunDirectory(Path(d)) for d in directories]
         contents = _contents(specs, runs) if resume else None

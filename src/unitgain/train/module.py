@@ -6,7 +6,7 @@ from typing import final
 import lightning.pytorch as pl
 import torch
 
-from unitgain.data import Prepared, open_data
+from unitgain.data import Prepared, Table, open_data
 from unitgain.errors import ConfigError
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.pack.engine import Pack, Prediction, Steps
@@ -38,16 +38,18 @@ class PackedDataModule(pl.LightningDataModule):
 
     Args:
         specs: of the members.
+        loaded: see `open_data`; members whose splits differ share a table in any case.
     """
 
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
+    def __init__(self, specs: Sequence[RunSpec], loaded: dict[str, Table] | None = None) -> None:
         super().__init__()
+        loaded = {} if loaded is None else loaded
         opened: dict[str, Prepared] = {}
         self.tables: list[Prepared] = []
         for spec in specs:
             key = f"{spec.data!r} {spec.split!r}"
             if key not in opened:
-                opened[key] = open_data(spec.data, spec.split)
+                opened[key] = open_data(spec.data, spec.split, loaded)
             self.tables.append(opened[key])
 
     def train_dataloader(self) -> Once:
