@@ -20,6 +20,8 @@ import numpy as np
 
 PACKS = (8, 16, 32, 64)
 CLASSES = 10
+_PACK = 32
+"""Members of a pack of unitgain, as its own plan would have them."""
 
 
 @dataclass(frozen=True)
@@ -251,41 +253,67 @@ def unitgain(sweep: Sweep) -> dict[str, Any]:
     """A fit with everything at its default: probe, five metrics, files and checkpoints of every run."""
     import torch
 
-    from unitgain.spec import RunSpec, parse
     from unitgain.train import RunResult, fit
 
     torch.set_num_threads(1)
 
-    def spec(lr: float, seed: int) -> RunSpec:
-        return parse(
-            {
-                "seed": seed,
-                "model": {
-                    "_target_": "unitgain.nn.MLP",
-                    "depth": sweep.depth,
-                    "width": sweep.width,
-                },
-                "optimizer": {"_target_": "unitgain.pack.optim.Adam", "lr": lr},
-                "data": {
-                    "_target_": "unitgain.data.sources.digits",
-                    "batch_size": sweep.batch,
-                },
-                "trainer": {"max_epochs": sweep.epochs, "accelerator": "cpu", "progress": False},
-            }
-        )
-
     def train(runs: list[tuple[float, int]]) -> list[RunResult]:
         with tempfile.TemporaryDirectory() as folder:
             return fit(
-                [spec(*run) for run in runs], [Path(folder, str(k)) for k in range(len(runs))]
+                [run_spec(sweep, *run) for run in runs],
+                [Path(folder, str(k)) for k in range(len(runs))],
             )
 
+    packs = [sweep.runs[i : i + _PACK] for i in range(0, len(sweep.runs), _PACK)]
     train(sweep.runs[:2])
     start = time.perf_counter()
-    results = train(sweep.runs)
+    results = [each for pack in packs for each in train(pack)]
     seconds = time.perf_counter() - start
     accuracies = [result.metrics["val/accuracy"] for result in results]
-    return result(seconds, len(sweep.runs), accuracies) | {"K": len(sweep.runs)}
+    return result(seconds, len(sweep.runs), accuracies) | {"K": _PACK}
+
+
+def unitgain_engine(sweep: Sweep) -> dict[str, Any]:
+    """Training alone, as the loops written by hand do: no validation, probe or file."""
+    import torch
+
+    from unitgain.data import open_data
+    from unitgain.pack.build import build_mlp, build_pack
+    from unitgain.pack.engine import Pack
+
+    torch.set_num_threads(1)
+    spec = run_spec(sweep, *sweep.runs[0])
+    table = open_data(spec.data, spec.split)
+
+    def train(runs: list[tuple[float, int]]) -> Pack:
+        specs = [run_spec(sweep, *run, every=None) for run in runs]
+        tables = [table] * len(specs)
+        mlp = build_mlp(specs, tables)
+        pack = build_pack(specs, tables, mlp, torch.device("cpu"))
+        for epoch in range(sweep.epochs):
+            pack.train_epoch(epoch)
+        return pack
+
+    def predict(pack: Pack) -> Iterator[np.ndarray]:
+        yield from pack.predict("val").output_KNT.argmax(-1).numpy()
+
+    return in_packs(sweep, train, predict)
+
+
+def run_spec(sweep: Sweep, lr: float, seed: int, every: int | None = 10) -> Any:
+    """A run of the sweep as unitgain has it."""
+    from unitgain.spec import parse
+
+    return parse(
+        {
+            "seed": seed,
+            "model": {"_target_": "unitgain.nn.MLP", "depth": sweep.depth, "width": sweep.width},
+            "optimizer": {"_target_": "unitgain.pack.optim.Adam", "lr": lr},
+            "data": {"_target_": "unitgain.data.sources.digits", "batch_size": sweep.batch},
+            "trainer": {"max_epochs": sweep.epochs, "accelerator": "cpu", "progress": False},
+            "probe": {"every": every},
+        }
+    )
 
 
 def torch_net(sweep: Sweep) -> Any:
@@ -350,6 +378,7 @@ PEERS = {
     "torch.func": torch_func,
     "jax": jax,
     "unitgain": unitgain,
+    "unitgain, training alone": unitgain_engine,
 }
 
 

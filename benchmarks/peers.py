@@ -16,12 +16,13 @@ from unitgain.data import open_data
 from unitgain.spec import parse
 
 TITLE = "Seconds a run: 64 runs on digits (16 rates, 4 seeds), Adam, 10 epochs, one thread"
-ROUNDS = 3
-SHAPES = ((2, 64, 64), (4, 64, 64), (4, 64, 32))
+ROUNDS = 2
+SHAPES = ((2, 64, 64), (4, 64, 32))
 """Depth, width, batch."""
 EPOCHS = 10
 RUNS = [(float(lr), seed) for lr in np.geomspace(1e-4, 1e-2, 16) for seed in range(4)]
 PEERS = ("scikit-learn", "skorch", "keras", "torch.func", "jax")
+OURS = ("unitgain", "unitgain, training alone")
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -42,7 +43,7 @@ def write_rows(path: Path) -> None:
 
 def timed(name: str, work: Path) -> dict[str, Any]:
     """What a peer's process reports. It may use one core."""
-    python = sys.executable if name == "unitgain" else str(PEERS_PYTHON)
+    python = sys.executable if name in OURS else str(PEERS_PYTHON)
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     core = max(os.sched_getaffinity(0))
     done = subprocess.run(
@@ -63,7 +64,7 @@ def measured(shape: tuple[int, int, int], folder: Path) -> dict[str, Any]:
     work = folder / "work.json"
     content = {"depth": depth, "width": width, "batch": batch, "epochs": EPOCHS, "runs": RUNS}
     work.write_text(json.dumps({**content, "rows": str(folder / "rows.npz")}))
-    reports: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PEERS, "unitgain")}
+    reports: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PEERS, *OURS)}
 
     def seconds(name: str) -> float:
         reports[name].append(timed(name, work))
