@@ -1,6 +1,7 @@
 """What a worker does with a pack, in this process."""
 
 import pytest
+import torch
 
 from unitgain.runs import RunDirectory
 from unitgain.sweep.job import start_of
@@ -122,3 +123,24 @@ def test_nothing_more_is_begun_once_the_worker_is_to_stop(desk, tmp_path):
     jobs = desk.jobs(tmp_path, desk.spec())
     assert _train(jobs, stop=lambda: True).said == []
     assert not jobs[0].directory.exists()
+
+
+def test_on_a_gpu_a_pack_is_cut_to_what_a_trial_finds(desk, tmp_path, monkeypatch):
+    trainer = {"max_epochs": 1, "accelerator": "auto"}
+    specs = [desk.spec(seed=k, trainer=trainer) for k in range(5)]
+    packs = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("unitgain.train.capacity.members_that_fit", lambda spec, share: 2)
+    monkeypatch.setattr(
+        _Worker, "_fit", lambda self, part, resume, watch: packs.append(len(part.specs))
+    )
+    _train(desk.jobs(tmp_path, *specs))
+    assert sorted(packs) == [1, 2, 2]
+
+    def broken(spec, share):
+        raise ValueError
+
+    packs.clear()
+    monkeypatch.setattr("unitgain.train.capacity.members_that_fit", broken)
+    _train(desk.jobs(tmp_path, *specs))
+    assert packs == [5]

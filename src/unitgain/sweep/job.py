@@ -77,11 +77,13 @@ class Start:
     Args:
         ending: how it ended in an earlier sweep; None where it is still to be trained.
         resume: whether its directory holds a run that isn't done.
-        epoch: of the checkpoint that it goes on from.
+        checkpoint: whether that has a checkpoint to go on from.
+        epoch: of the checkpoint.
     """
 
     ending: Ending | None = None
     resume: bool = False
+    checkpoint: bool = False
     epoch: int = 0
 
 
@@ -108,7 +110,7 @@ def start_of(spec: RunSpec, directory: Path) -> Start:
         return Start(_ending_of(run.read_summary() or {}))
     if not run.last_checkpoint.exists():
         return Start(resume=True)
-    return Start(resume=True, epoch=_epoch_of(run))
+    return Start(resume=True, checkpoint=True, epoch=_epoch_of(run))
 
 
 def mark_failed(directory: Path, cause: str) -> None:

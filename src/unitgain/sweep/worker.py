@@ -189,7 +189,9 @@ class _Worker:
 
         A member that raises alone has failed; the others aren't touched by it.
         """
-        for start, pack in self._packs(order, members, resume):
+        starts = self._starts(order, members, resume)
+        packs = [(start, pack) for start, each in starts for pack in self._that_fit(order, each)]
+        for start, pack in packs:
             if self.stop():
                 return
             watch = _Watch(self, pack)
@@ -211,7 +213,23 @@ class _Worker:
         if not issubclass(category, DataWarning):
             self.connection.send(Note(str(message)))
 
-    def _packs(
+    def _that_fit(self, order: Order, members: Sequence[int]) -> list[list[int]]:
+        """Members in packs that memory holds: on a GPU that is tried out, on a CPU the plan has seen to it."""
+        import torch
+
+        from unitgain.train.capacity import members_that_fit
+
+        spec = order.specs[members[0]]
+        if len(members) == 1 or spec.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+            return [list(members)]
+        try:
+            count = -(-len(members) // members_that_fit(spec, order.memory))
+        except Exception:
+            # What is wrong with these runs, the fit itself will say.
+            return [list(members)]
+        return [list(members[i::count]) for i in range(count)]
+
+    def _starts(
         self, order: Order, members: Sequence[int], resume: bool
     ) -> list[tuple[Start, list[int]]]:
         """The members by where they go on from: whoever trained them last may have saved but some."""
