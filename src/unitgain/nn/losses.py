@@ -210,14 +210,14 @@ class CrossEntropy(Loss):
         p_KBC.div_(total_KB1)
         log_total_KB, place = total_KB1.squeeze(-1).log(), target.unsqueeze(-1)
         loss_KB = log_total_KB - z_KBC.gather(-1, place).squeeze(-1)
-        if self._smoothing_K1 is None:
-            p_KBC.scatter_add_(-1, place, torch.full_like(total_KB1, -1.0))
-        else:
+        given: Tensor | float = 1.0
+        if self._smoothing_K1 is not None:
             s_K1 = self._smoothing_K1.to(z_KBC)
             uniform_KB = z_KBC.mean(-1) - log_total_KB
             loss_KB = loss_KB - s_K1 * (uniform_KB + loss_KB)
-            given = (s_K1 - 1.0).expand(loss_KB.shape).unsqueeze(-1)
-            p_KBC.sub_((s_K1 / z_KBC.shape[-1]).unsqueeze(-1)).scatter_add_(-1, place, given)
+            p_KBC.sub_((s_K1 / z_KBC.shape[-1]).unsqueeze(-1))
+            given = (1.0 - s_K1).unsqueeze(-1)
+        p_KBC.scatter_(-1, place, p_KBC.gather(-1, place) - given)
         return loss_KB, p_KBC.mul_(weight_KB.unsqueeze(-1))
 
     def n_outputs(self, size: int) -> int:
