@@ -43,7 +43,7 @@ def member_cost(spec: RunSpec, n_features: int, n_outputs: int) -> Cost:
         >>> from unitgain.spec import parse
         >>> cost = member_cost(parse({}), 64, 10)
         >>> cost.parameters, cost.flops
-        (8970, 3391488.0)
+        (25610, 9682944.0)
     """
     widths = (n_features, *spec.model.widths, n_outputs)
     weights = sum(a * b for a, b in pairwise(widths))
