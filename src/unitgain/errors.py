@@ -17,6 +17,20 @@ def raised(error: BaseException) -> str:
 
 
 @contextmanager
+def explained(key: str, target: str, requirement: str, remedy: str) -> Iterator[None]:
+    """Make what a user's own code raises inside the block one line."""
+    try:
+        yield
+    except UnitgainError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{key}: {requirement}, but {target} raised {raised(error)}; {remedy} "
+            "(HYDRA_FULL_ERROR=1 shows where)"
+        ) from error
+
+
+@contextmanager
 def no_warnings_of_errors() -> Iterator[None]:
     """Hold warnings back until the block ends: where it raises they are dropped, its error says more."""
     with warnings.catch_warnings(record=True) as caught:

@@ -8,7 +8,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from unitgain.errors import ConfigError, UnitgainError, raised
+from unitgain.errors import ConfigError, explained
 from unitgain.nn._init_lsuv import LSUV
 from unitgain.nn._names import name_of
 
@@ -210,7 +210,7 @@ class _UserFill:
         # An entry that the function forgets would pass for a number in uninitialised memory.
         nn.init.constant_(tensor, torch.nan)
         with torch.no_grad():
-            result = self._called(tensor, {name: offered[name] for name in self.given})
+            result = self._called(tensor, offered)
         if not torch.equal(global_state, torch.get_rng_state()):
             torch.set_rng_state(global_state)
             raise ConfigError(
@@ -220,17 +220,11 @@ class _UserFill:
             )
         self._check(tensor, result)
 
-    def _called(self, tensor: Tensor, keywords: dict[str, object]) -> object:
-        try:
-            return self.function(tensor, **keywords)
-        except UnitgainError:
-            raise
-        except Exception as error:
-            raise ConfigError(
-                f"{self.key}: an initializer must fill any {self.filled}, but on one of shape "
-                f"{tuple(tensor.shape)} {name_of(self.function)} raised {raised(error)}; mend it "
-                "(HYDRA_FULL_ERROR=1 shows where)"
-            ) from error
+    def _called(self, tensor: Tensor, offered: dict[str, object]) -> object:
+        target = f"on one of shape {tuple(tensor.shape)} {name_of(self.function)}"
+        requirement = f"an initializer must fill any {self.filled}"
+        with explained(self.key, target, requirement, "mend it"):
+            return self.function(tensor, **{name: offered[name] for name in self.given})
 
     def _check(self, tensor: Tensor, result: object) -> None:
         if isinstance(result, Tensor) and result.data_ptr() != tensor.data_ptr():

@@ -68,6 +68,11 @@ def keep_mask(keys_K: Tensor, rate_K: Tensor, rows: int, width: int) -> Tensor:
     return bits >= threshold.view(-1, 1, 1)
 
 
+def applied(x_KBD: Tensor, factor: Tensor, shift: Tensor | None) -> Tensor:
+    """Activations with a step's factors and what it adds, as `DropoutKind.factors` gives them."""
+    return x_KBD * factor if shift is None else torch.addcmul(shift, x_KBD, factor)
+
+
 class DropoutKind(abc.ABC):
     """A kind of dropout with one member's rate; a pack has one kind, and a rate a member.
 
@@ -95,8 +100,7 @@ class DropoutKind(abc.ABC):
 
     def apply(self, x_KBD: Tensor, keys_K: Tensor, rate_K: Tensor) -> Tensor:
         """Drop elements of x (K, B, D) with the members' rates (K,)."""
-        factor, shift = self.factors(keys_K, rate_K, x_KBD)
-        return x_KBD * factor if shift is None else torch.addcmul(shift, x_KBD, factor)
+        return applied(x_KBD, *self.factors(keys_K, rate_K, x_KBD))
 
     @abc.abstractmethod
     def single(self) -> nn.Module:

@@ -19,6 +19,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from unitgain.nn.dropout import applied
 from unitgain.nn.linear import input_gradient, linear, weight_gradient
 from unitgain.nn.mlp import MLP
 from unitgain.nn.slopes import slope_of
@@ -120,7 +121,7 @@ class Propagation:
             if keys_LK is not None and self.mlp.dropouts:
                 kind, rate_K = self.mlp.dropouts[0], self.mlp.drop_rate_K
                 saved.factor, shift = kind.factors(keys_LK[i], rate_K, v)
-                v = v * saved.factor if shift is None else torch.addcmul(shift, v, saved.factor)
+                v = applied(v, saved.factor, shift)
             h = h + v if layer.skip else v
         return self._linear(self.mlp.depth, self._save(h).h, memory.z[-1])
 

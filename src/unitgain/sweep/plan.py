@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from unitgain.data import Table, check_split, load, make_split, prepare
+from unitgain.data import Table, open_data
 from unitgain.pack.shape import signature
 from unitgain.pack.size import Cost, member_cost, members_on_cpu
 from unitgain.spec import RunSpec
@@ -39,7 +39,8 @@ class TableShape(NamedTuple):
 class Tables:
     """The shapes of tables; each table and each split of it is opened once."""
 
-    _loaded: dict[str, Table | Exception] = field(default_factory=dict)
+    _loaded: dict[str, Table] = field(default_factory=dict)
+    _unloadable: dict[str, Exception] = field(default_factory=dict)
     _shapes: dict[str, TableShape | Exception] = field(default_factory=dict)
 
     def shape(self, spec: RunSpec) -> TableShape:
@@ -61,19 +62,18 @@ class Tables:
         return found
 
     def _open(self, spec: RunSpec) -> TableShape:
-        key = repr(spec.data)
-        if key not in self._loaded:
-            try:
-                self._loaded[key] = load(spec.data)
-            except Exception as error:
-                self._loaded[key] = error
-        table = self._loaded[key]
-        if isinstance(table, Exception):
-            raise table
-        split = make_split(spec.split, table)
-        check_split(table, split, batch_size=spec.data.batch_size)
-        prepared = prepare(table, split, node=spec.data)
-        return TableShape(prepared.n_features, prepared.n_outputs, *map(len, split.parts()))
+        data = repr(spec.data)
+        if data in self._unloadable:
+            raise self._unloadable[data]
+        try:
+            prepared = open_data(spec.data, spec.split, self._loaded)
+        except Exception as error:
+            if data not in self._loaded:
+                self._unloadable[data] = error
+            raise
+        return TableShape(
+            prepared.n_features, prepared.n_outputs, *map(len, prepared.split.parts())
+        )
 
 
 @final

@@ -1,25 +1,8 @@
-"""Calls of the user's own code: what it raises, and what it gives that can't be used, is one line."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""What the user's own code gives that can't be used is one line."""
 
 from torch import Tensor
 
-from unitgain.errors import ConfigError, UnitgainError, raised
-
-
-@contextmanager
-def explained(key: str, target: str, requirement: str, remedy: str) -> Iterator[None]:
-    """Make what the user's code raises inside the block one line."""
-    try:
-        yield
-    except UnitgainError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"{key}: {requirement}, but {target} raised {raised(error)}; {remedy} "
-            "(HYDRA_FULL_ERROR=1 shows where)"
-        ) from error
+from unitgain.errors import ConfigError
 
 
 def check_shape(key: str, target: str, value: object, shape: tuple[int, ...], unit: str) -> None:

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unitgain.errors import explained
 from unitgain.nn.losses import probabilities
 from unitgain.pack.batches import Part
 from unitgain.pack.engine import Pack, Prediction
 from unitgain.pack.metrics import PackedMetric, as_metric, higher_is_better
 from unitgain.spec import Component, RunSpec, instantiate, locate
-from unitgain.train.own import check_shape, explained
+from unitgain.train.own import check_shape
 
 _NUMBERS = 2**18
 """Outputs that are scored at a time."""

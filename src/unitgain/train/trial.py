@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unitgain.data import Prepared
-from unitgain.errors import ConfigError
+from unitgain.errors import ConfigError, explained
 from unitgain.nn.mlp import MLP
 from unitgain.pack.build import build_loss, extra_quantities
 from unitgain.probe.quantities import Layers, LayerTensors
 from unitgain.spec import Custom, RunSpec
-from unitgain.train.own import check_shape, explained
+from unitgain.train.own import check_shape
 from unitgain.train.scores import Scores
 
 _MEMBERS, _EXAMPLES = 2, 5
