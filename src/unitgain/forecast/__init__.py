@@ -1,0 +1,1 @@
+"""What theory says of a configured run before it trains."""
