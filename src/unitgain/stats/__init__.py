@@ -1,0 +1,1 @@
+"""Intervals and tests over runs, seeds and rows, as pure functions of arrays."""
