@@ -158,6 +158,11 @@ class Propagation:
         return self._memory.activations
 
     @property
+    def inputs(self) -> Grouped:
+        """What each linear map was given in the last forward pass, (1, K, B, D_in) each."""
+        return tuple(((i,), saved.h.unsqueeze(0)) for i, saved in enumerate(self._saved))
+
+    @property
     def preactivation_gradients(self) -> Grouped:
         """What the last backward pass kept, likewise; the output layer is a group of its own."""
         return self._deltas[1]

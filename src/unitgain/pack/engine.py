@@ -307,6 +307,7 @@ class Pack:
         tensors = LayerTensors(
             preactivation_gradients=rows_of(self.propagation.preactivation_gradients),
             activations=rows_of(self.propagation.activations),
+            inputs=rows_of(self.propagation.inputs),
             weights=of(after, "weight"),
             weight_gradients=of(gradient, "weight"),
             bias_gradients=of(gradient, "bias"),

@@ -67,6 +67,7 @@ class LayerTensors:
     Args:
         preactivation_gradients: dJ/dz_l (K, B, D), of the objective as it is differentiated, i.e. of a mean over B.
         activations: h_l (K, B, D); the output layer has none.
+        inputs: what each linear map is given, (K, B, D_in): h_{l-1} behind dropout, a residual sum or a norm.
         weights: W_l (K, ...), after the step.
         weight_gradients: dJ/dW_l (K, ...).
         bias_gradients: dJ/db_l (K, ...).
@@ -77,6 +78,7 @@ class LayerTensors:
 
     preactivation_gradients: Layers
     activations: Layers
+    inputs: Layers
     weights: Layers
     weight_gradients: Layers
     bias_gradients: Layers

@@ -45,6 +45,7 @@ class Recorder:
         self._shape: tuple[int, ...] = ()
         self._gradients: dict[int, Tensor] = {}
         self._activations: dict[int, Tensor] = {}
+        self._inputs: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
         self._parameter_gradients: dict[int, Tensor] | None = None
         self.activation: nn.Module | None = None
@@ -63,6 +64,7 @@ class Recorder:
         self._calls.clear()
         self._gradients.clear()
         self._activations.clear()
+        self._inputs.clear()
         self._parameter_gradients = None
         self._handles = [m.register_forward_hook(self._on_linear) for m in self._linears]
         self._handles += [m.register_forward_hook(self._on_activation) for m in self._others]
@@ -101,6 +103,7 @@ class Recorder:
                 [_packed(self._gradients.get(i), scale) for i in count]
             ),
             activations=Layers.of([_packed(self._activations.get(i)) for i in count]),
+            inputs=Layers.of([_packed(self._inputs.get(i)) for i in count]),
             weights=Layers.of([_packed(m.weight) for m in self._calls]),
             weight_gradients=Layers.of([_packed(self._gradient_of(m.weight)) for m in self._calls]),
             bias_gradients=Layers.of([_packed(self._gradient_of(m.bias)) for m in self._calls]),
@@ -122,6 +125,7 @@ class Recorder:
             return
         index = len(self._calls)
         self._calls.append(module)
+        self._inputs[index] = inputs[0]
         self._shape = tuple(output.shape)
         output.register_hook(self._keeper(index))  # type: ignore[no-untyped-call]
 

@@ -99,6 +99,9 @@ def _layer_tensors(mlp: MLP) -> LayerTensors:
     return LayerTensors(
         preactivation_gradients=Layers.of(z),
         activations=Layers.of([*z[:-1], None]),
+        inputs=Layers.of(
+            [_numbers((members, _EXAMPLES, mlp.shape.inputs)).to(z[0].dtype), *z[:-1]]
+        ),
         weights=of("weight"),
         weight_gradients=of("weight"),
         bias_gradients=of("bias"),
