@@ -24,6 +24,8 @@ NAMED = 10
 class Progress:
     """Bars on a terminal, one for the sweep and one for each pack at work; else a line a pack that ended.
 
+    The first jobs that fail or diverge are named as they do.
+
     Args:
         packs: of the sweep.
         name: what tells a job from the others.
@@ -94,15 +96,13 @@ class Progress:
         self._endings[self._pack_of[job.number]][ending.status] += 1
         fault = ending.status in ("failed", "diverged")
         self._faults += fault
-        if self._bars is None:
-            return
-        self._bars.update(self._all, at=self._at())
+        if self._bars is not None:
+            self._bars.update(self._all, at=self._at())
         if fault and self._faults == NAMED + 1:
-            self._bars.console.print("further ones are named at the end, or in their summary.json")
+            self._say(Text("further ones are named at the end, or in their summary.json"))
         if fault and self._faults <= NAMED:
             line = f" ({self._name(job)}) {ending.status}: {ending.cause}"
-            text = Text(f"job {job.number + 1}", "bold red") + Text(line)
-            self._bars.console.print(text, soft_wrap=True)
+            self._say(Text(f"job {job.number + 1}", "bold red") + Text(line))
 
     def done(self, pack: Pack) -> None:
         """Take the pack's bar away, or say in a line that it ended."""
@@ -122,13 +122,16 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Show a line, once."""
-        if text in self._notes:
-            return
-        self._notes.add(text)
+        if text not in self._notes:
+            self._notes.add(text)
+            self._say(Text(f"note: {text}"))
+
+    def _say(self, text: Text) -> None:
+        """Print a line on the standard error, above the bars where there are any."""
         if self._bars is not None:
-            self._bars.console.print(Text(f"note: {text}"), soft_wrap=True)
+            self._bars.console.print(text, soft_wrap=True)
         else:
-            print(f"note: {text}", file=sys.stderr, flush=True)
+            print(text.plain, file=sys.stderr, flush=True)
 
 
 def _short(number: float) -> str:
