@@ -1,12 +1,12 @@
 """Initializers of biases, for where the weight's own word on them isn't wanted."""
 
-import math
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from unitgain.nn._init_base import BiasInitializer
+from unitgain.theory import weights
 
 
 def bias_zeros() -> BiasInitializer:
@@ -16,7 +16,7 @@ def bias_zeros() -> BiasInitializer:
         >>> bias_zeros().std(64)
         0.0
     """
-    return BiasInitializer(partial(_constant, value=0.0), partial(_std, value=0.0))
+    return BiasInitializer(partial(_constant, value=0.0), weights.bias_zeros())
 
 
 def bias_constant(value: float) -> BiasInitializer:
@@ -26,7 +26,7 @@ def bias_constant(value: float) -> BiasInitializer:
         >>> bias_constant(0.1).std(64)
         0.0
     """
-    return BiasInitializer(partial(_constant, value=value), partial(_std, value=0.0))
+    return BiasInitializer(partial(_constant, value=value), weights.bias_constant(value))
 
 
 def bias_normal(std: float = 0.01) -> BiasInitializer:
@@ -36,7 +36,7 @@ def bias_normal(std: float = 0.01) -> BiasInitializer:
         >>> bias_normal(0.3).std(64)
         0.3
     """
-    return BiasInitializer(partial(_normal, std=std), partial(_std, value=std))
+    return BiasInitializer(partial(_normal, std=std), weights.bias_normal(std))
 
 
 def bias_uniform(bound: float = 0.05) -> BiasInitializer:
@@ -46,9 +46,7 @@ def bias_uniform(bound: float = 0.05) -> BiasInitializer:
         >>> round(bias_uniform(0.3).std(64), 6)
         0.173205
     """
-    return BiasInitializer(
-        partial(_uniform, bound=bound), partial(_std, value=bound / math.sqrt(3.0))
-    )
+    return BiasInitializer(partial(_uniform, bound=bound), weights.bias_uniform(bound))
 
 
 def _constant(bias: Tensor, fan_in: int, /, *, generator: torch.Generator, value: float) -> None:
@@ -64,8 +62,3 @@ def _normal(bias: Tensor, fan_in: int, /, *, generator: torch.Generator, std: fl
 def _uniform(bias: Tensor, fan_in: int, /, *, generator: torch.Generator, bound: float) -> None:
     del fan_in
     nn.init.uniform_(bias, -bound, bound, generator=generator)
-
-
-def _std(fan_in: int, value: float) -> float:
-    del fan_in
-    return value

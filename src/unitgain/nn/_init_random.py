@@ -1,19 +1,15 @@
 """Initializers whose entries are drawn one by one, scaled by the layer's fans."""
 
 import math
-from collections.abc import Iterable
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from unitgain.errors import ConfigError
 from unitgain.nn._init_base import Initializer, with_bias
 from unitgain.nn._init_bias import bias_normal
-
-Distribution = Literal["normal", "uniform"]
-Mode = Literal["fan_in", "fan_out"]
+from unitgain.theory import weights
+from unitgain.theory.weights import Distribution, Mode
 
 
 def normal(std: float = 0.01) -> Initializer:
@@ -23,7 +19,7 @@ def normal(std: float = 0.01) -> Initializer:
         >>> normal(0.02).weight_std(64, 10)
         0.02
     """
-    return Initializer(partial(nn.init.normal_, std=std), partial(_fixed_std, std=std))
+    return Initializer(partial(nn.init.normal_, std=std), weights.normal(std).weight)
 
 
 def uniform(bound: float = 0.05) -> Initializer:
@@ -35,7 +31,7 @@ def uniform(bound: float = 0.05) -> Initializer:
     """
     return Initializer(
         partial(nn.init.uniform_, a=-bound, b=bound),
-        partial(_fixed_std, std=bound / math.sqrt(3.0)),
+        weights.uniform(bound).weight,
     )
 
 
@@ -50,8 +46,8 @@ def xavier(distribution: Distribution = "normal", gain: float = 1.0) -> Initiali
         Glorot and Bengio 2010, equation 16.
     """
     fills = {"normal": nn.init.xavier_normal_, "uniform": nn.init.xavier_uniform_}
-    _one_of("init.distribution", distribution, fills)
-    return Initializer(partial(fills[distribution], gain=gain), partial(_xavier_std, gain=gain))
+    std = weights.xavier(distribution, gain).weight
+    return Initializer(partial(fills[distribution], gain=gain), std)
 
 
 def he(
@@ -72,11 +68,9 @@ def he(
         He et al. 2015, arXiv 1502.01852, equations 10, 14 and 15.
     """
     fills = {"normal": nn.init.kaiming_normal_, "uniform": nn.init.kaiming_uniform_}
-    _one_of("init.distribution", distribution, fills)
-    _one_of("init.mode", mode, ("fan_in", "fan_out"))
+    std = weights.he(distribution, mode, negative_slope).weight
     return Initializer(
-        partial(fills[distribution], a=negative_slope, mode=mode, nonlinearity="leaky_relu"),
-        partial(_he_std, mode=mode, negative_slope=negative_slope),
+        partial(fills[distribution], a=negative_slope, mode=mode, nonlinearity="leaky_relu"), std
     )
 
 
@@ -91,11 +85,8 @@ def lecun(distribution: Distribution = "normal") -> Initializer:
         LeCun et al. 1998, Efficient BackProp, equation 16; Klambauer et al. 2017, arXiv 1706.02515.
     """
     fills = {"normal": nn.init.kaiming_normal_, "uniform": nn.init.kaiming_uniform_}
-    _one_of("init.distribution", distribution, fills)
-    return Initializer(
-        partial(fills[distribution], mode="fan_in", nonlinearity="linear"),
-        partial(_fan_in_std, sigma=1.0),
-    )
+    std = weights.lecun(distribution).weight
+    return Initializer(partial(fills[distribution], mode="fan_in", nonlinearity="linear"), std)
 
 
 def truncated_normal(std: float = 0.02, cutoff: float = 2.0) -> Initializer:
@@ -111,7 +102,7 @@ def truncated_normal(std: float = 0.02, cutoff: float = 2.0) -> Initializer:
     bound = cutoff * std
     return Initializer(
         partial(nn.init.trunc_normal_, std=std, a=-bound, b=bound),
-        partial(_fixed_std, std=std * _truncated_std(cutoff)),
+        weights.truncated_normal(std, cutoff).weight,
     )
 
 
@@ -126,10 +117,8 @@ def mean_field(sigma_w: float = math.sqrt(2.0), sigma_b: float = 0.0) -> Initial
     Reference:
         Poole et al. 2016, arXiv 1606.05340, section 2.
     """
-    weights = Initializer(
-        partial(_scaled_normal, sigma=sigma_w), partial(_fan_in_std, sigma=sigma_w)
-    )
-    return with_bias(weights, bias_normal(sigma_b))
+    std = weights.mean_field(sigma_w).weight
+    return with_bias(Initializer(partial(scaled_normal, sigma=sigma_w), std), bias_normal(sigma_b))
 
 
 def torch_default() -> Initializer:
@@ -142,57 +131,21 @@ def torch_default() -> Initializer:
         >>> round(initializer.weight_std(100, 10), 6), round(initializer.bias_std(100), 6)
         (0.057735, 0.057735)
     """
-    sigma = 1 / math.sqrt(3.0)
+    stated = weights.torch_default()
     return Initializer(
         # Linear's own words: a^2 = 5 makes the bound 1 / sqrt(fan_in).
         weight=partial(nn.init.kaiming_uniform_, a=math.sqrt(5.0)),
-        weight_std=partial(_fan_in_std, sigma=sigma),
+        weight_std=stated.weight,
         bias=_torch_default_bias,
-        bias_std=partial(_fan_in_bias_std, sigma=sigma),
+        bias_std=stated.bias,
     )
 
 
-def _one_of(key: str, value: str, accepted: Iterable[str]) -> None:
-    """Refuse a word that isn't accepted."""
-    words = tuple(accepted)
-    if value not in words:
-        raise ConfigError(f"{key}: one of {', '.join(words)} is needed, but it is {value!r}")
-
-
-def _scaled_normal(weight: Tensor, /, *, generator: torch.Generator, sigma: float) -> None:
+def scaled_normal(weight: Tensor, /, *, generator: torch.Generator, sigma: float) -> None:
+    """Fill ``weight`` from N(0, sigma^2 / fan_in)."""
     nn.init.normal_(weight, std=sigma / math.sqrt(weight.shape[1]), generator=generator)
 
 
 def _torch_default_bias(bias: Tensor, fan_in: int, /, *, generator: torch.Generator) -> None:
     bound = 1 / math.sqrt(fan_in)
     nn.init.uniform_(bias, -bound, bound, generator=generator)
-
-
-def _fixed_std(fan_in: int, fan_out: int, std: float) -> float:
-    del fan_in, fan_out
-    return std
-
-
-def _fan_in_std(fan_in: int, fan_out: int, sigma: float) -> float:
-    del fan_out
-    return sigma / math.sqrt(fan_in)
-
-
-def _xavier_std(fan_in: int, fan_out: int, gain: float) -> float:
-    return gain * math.sqrt(2.0 / (fan_in + fan_out))
-
-
-def _he_std(fan_in: int, fan_out: int, mode: Mode, negative_slope: float) -> float:
-    fan = fan_in if mode == "fan_in" else fan_out
-    return math.sqrt(2.0 / ((1.0 + negative_slope**2) * fan))
-
-
-def _fan_in_bias_std(fan_in: int, sigma: float) -> float:
-    return sigma / math.sqrt(fan_in)
-
-
-def _truncated_std(cutoff: float) -> float:
-    """The standard deviation of N(0, 1) given that |z| <= cutoff."""
-    density = math.exp(-0.5 * cutoff**2) / math.sqrt(2.0 * math.pi)
-    inside = math.erf(cutoff / math.sqrt(2.0))
-    return math.sqrt(1.0 - 2.0 * cutoff * density / inside)

@@ -1,6 +1,5 @@
 """Initializers that shape a weight as a whole: constants, orthogonal, sparse, identity, LSUV."""
 
-import math
 from functools import partial
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from unitgain.nn._init_base import Initializer
 from unitgain.nn._init_lsuv import LSUV
+from unitgain.theory import weights
 
 
 def zeros() -> Initializer:
@@ -27,7 +27,7 @@ def constant(value: float = 0.1) -> Initializer:
         >>> constant(0.1).weight_std(64, 10)
         0.0
     """
-    return Initializer(partial(_constant, value=value), _no_spread)
+    return Initializer(partial(_constant, value=value), weights.constant(value).weight)
 
 
 def identity(gain: float = 1.0) -> Initializer:
@@ -59,7 +59,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     Reference:
         Saxe, McClelland and Ganguli 2014, arXiv 1312.6120.
     """
-    return Initializer(partial(nn.init.orthogonal_, gain=gain), partial(_orthogonal_std, gain=gain))
+    return Initializer(partial(nn.init.orthogonal_, gain=gain), weights.orthogonal(gain).weight)
 
 
 def sparse(sparsity: float = 0.9, std: float = 0.01) -> Initializer:
@@ -83,7 +83,7 @@ def sparse(sparsity: float = 0.9, std: float = 0.01) -> Initializer:
     """
     return Initializer(
         partial(_sparse, sparsity=sparsity, std=std),
-        partial(_sparse_std, sparsity=sparsity, std=std),
+        weights.sparse(sparsity, std).weight,
     )
 
 
@@ -122,27 +122,7 @@ def _identity(weight: Tensor, /, *, generator: torch.Generator, gain: float) -> 
 
 def _sparse(weight: Tensor, /, *, generator: torch.Generator, sparsity: float, std: float) -> None:
     nn.init.normal_(weight, std=std, generator=generator)
-    dropped = weight.shape[1] - _kept(weight.shape[1], sparsity)
+    dropped = weight.shape[1] - weights.kept_inputs(weight.shape[1], sparsity)
     order = torch.rand(weight.shape, generator=generator).argsort(dim=1)
     with torch.no_grad():
         weight.scatter_(1, order[:, :dropped], 0.0)
-
-
-def _kept(fan_in: int, sparsity: float) -> int:
-    """How many of a unit's incoming weights aren't zero."""
-    # 0.55 * 100 is 55.00000000000001: an excess that small is rounding.
-    return max(1, fan_in - math.ceil(sparsity * fan_in - 1e-9))
-
-
-def _no_spread(fan_in: int, fan_out: int) -> float:
-    del fan_in, fan_out
-    return 0.0
-
-
-def _orthogonal_std(fan_in: int, fan_out: int, gain: float) -> float:
-    return gain / math.sqrt(max(fan_in, fan_out))
-
-
-def _sparse_std(fan_in: int, fan_out: int, sparsity: float, std: float) -> float:
-    del fan_out
-    return std * math.sqrt(_kept(fan_in, sparsity) / fan_in)
