@@ -44,6 +44,7 @@ def _spec(
     width=9,
     bias=True,
     residual=False,
+    branch_scale=1.0,
     norm_position="before_activation",
     batch_size=16,
     drop_last=False,
@@ -68,6 +69,7 @@ def _spec(
                 "width": width,
                 "bias": bias,
                 "residual": residual,
+                "branch_scale": branch_scale,
                 "norm_position": norm_position,
             },
             "data": {

@@ -14,7 +14,7 @@ TOP = (
     "l2_penalty, logger, loss, metrics, model, monitor, name, norm, optimizer, output_init, probe, "
     "scheduler, seed, split, tags, trainer"
 )
-MODEL = "bias, depth, norm_position, residual, width"
+MODEL = "bias, branch_scale, depth, norm_position, residual, width"
 CASES = {
     "modle.depth=3": f"modle.depth: no such key, got 3; did you mean model.depth? keys here: {TOP}",
     "model.dept=3": f"model.dept: no such key, got 3; did you mean model.depth? keys here: {MODEL}",

@@ -36,6 +36,7 @@ def trained(norm="none", residual=False, norm_first=True, dropout="none", dtype=
         activation=nn.GELU(),
         norm=NORMS[norm],
         dropouts=DROPOUTS[dropout],
+        branch_scales=(0.3, 0.3) if residual else None,
         seeds=(0, 1),
         dtype=dtype,
     )

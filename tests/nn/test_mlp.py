@@ -35,8 +35,8 @@ def inputs(mlp, batch=16):
     return torch.randn(mlp.members, batch, mlp.shape.inputs, generator=g, dtype=mlp.theta.dtype)
 
 
-def by_hand(mlp, k, x, activation=torch.tanh):
-    """The forward pass of one member without norm or dropout: h <- phi(h W^T + b)."""
+def by_hand(mlp, k, x, activation=torch.tanh, scale=1.0):
+    """The forward pass of one member without norm or dropout: h <- phi(h W^T + b), or h plus s of it."""
     state, h = mlp.member_state(k), x
     names = [name for name in state if name.endswith("weight")]
     for name in names:
@@ -44,7 +44,7 @@ def by_hand(mlp, k, x, activation=torch.tanh):
         bias = name.replace("weight", "bias")
         z = z + state[bias] if bias in state else z
         a = z if name == names[-1] else activation(z)
-        h = h + a if "branch" in name else a
+        h = h + scale * a if "branch" in name else a
     return h
 
 
@@ -56,6 +56,23 @@ def test_the_forward_pass_is_the_textbook_s(bias, residual):
     y = mlp(x)
     for k in range(3):
         torch.testing.assert_close(y[k], by_hand(mlp, k, x[k]), rtol=1e-12, atol=1e-12)
+
+
+def test_members_have_branch_scales_of_their_own():
+    scales = (0.3, 1.0, 2.0)
+    mlp = network(Shape(5, 2, (7, 7, 4, 4), residual=True), branch_scales=scales)
+    x = inputs(mlp)
+    y = mlp(x)
+    for k, scale in enumerate(scales):
+        torch.testing.assert_close(y[k], by_hand(mlp, k, x[k], scale=scale), rtol=1e-12, atol=1e-12)
+        blocks = [m for m in mlp.unpack(k) if type(m).__name__ == "Residual"]
+        assert [b.scale for b in blocks] == [scale] * 2
+        assert ("scale=0.3" in repr(blocks[0])) == (k == 0)
+
+
+def test_branches_of_scale_one_cost_no_product():
+    assert network(Shape(5, 2, (7, 7), residual=True)).branch_scale_K11 is None
+    assert network(Shape(5, 2, (7, 7)), branch_scales=(1.0, 2.0, 1.0)).branch_scale_K11 is None
 
 
 def test_residual_layers_are_those_between_equal_widths():

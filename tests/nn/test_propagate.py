@@ -33,11 +33,19 @@ ACTIVATIONS = [
 NORMS = [None, BatchNorm(), LayerNorm(), RMSNorm(affine=False)]
 
 
-def network(activation, norm=None, *, first=True, residual=False, dropout=None, bias=True):
+def network(
+    activation, norm=None, *, first=True, residual=False, scales=None, dropout=None, bias=True
+):
     shape = Shape(5, 3, (7, 7, 9, 7), bias=bias, residual=residual, norm_first=first)
     drops = None if dropout is None else [dropout(0.3), dropout(0.0)]
     mlp = MLP(
-        shape, activation=activation, norm=norm, dropouts=drops, seeds=(3, 4), dtype=torch.float64
+        shape,
+        activation=activation,
+        norm=norm,
+        dropouts=drops,
+        branch_scales=scales,
+        seeds=(3, 4),
+        dtype=torch.float64,
     )
     with torch.no_grad():
         for slot in mlp.layout.slots:
@@ -106,6 +114,30 @@ def test_skips_dropout_and_biases_are_passed_back_through(norm, first, residual,
     for activation in (nn.Tanh(), nn.GELU(), nn.Identity()):
         mlp = network(activation, norm, first=first, residual=residual, dropout=dropout, bias=bias)
         check(mlp)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+def test_scaled_branches_are_passed_back_through(activation):
+    for norm, first, dropout in (
+        (None, True, None),
+        (BatchNorm(), True, Dropout),
+        (LayerNorm(), False, None),
+        (None, True, AlphaDropout),
+    ):
+        mlp = network(
+            activation, norm, first=first, residual=True, scales=(0.3, 1.0), dropout=dropout
+        )
+        check(mlp)
+
+
+def test_residual_layers_take_no_new_memory_at_a_step():
+    mlp = network(nn.ReLU(), residual=True, scales=(0.3, 2.0))
+    both, x = check(mlp)
+    places = []
+    for _ in range(2):
+        both.forward(x, None, None)
+        places.append([h.data_ptr() for _, h in both.inputs[1:]])
+    assert places[0] == places[1]
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=lambda n: type(n).__name__)

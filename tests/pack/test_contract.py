@@ -221,6 +221,30 @@ def test_residual_bias_and_dropout_are_alone_what_they_are_packed(
     assert_alone(lab, specs, (1, 2), epochs=1)
 
 
+def scaled(lab, **common):
+    """Specs of residual networks whose branches have scales of their own."""
+    return [
+        lab.spec(k, residual=True, branch_scale=scale, **common)
+        for k, scale in enumerate((1.0, 0.3, 2.0))
+    ]
+
+
+@pytest.mark.parametrize("dropout", options("dropout"))
+@pytest.mark.parametrize(("norm", "position"), NORMS)
+def test_scaled_branches_equal_torch_nn(lab, norm, position, dropout):
+    rate = (dropout, RATES[dropout])
+    specs = scaled(lab, activation="gelu", norm=norm, norm_position=position, dropout=rate)
+    assert_twin(lab, specs, 17)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed", "64"])
+@pytest.mark.parametrize("dropout", ["none", "alpha_dropout"])
+def test_scaled_branches_are_alone_what_they_are_packed(lab, dropout, precision):
+    rate = (dropout, RATES[dropout])
+    specs = scaled(lab, width=33, depth=3, dropout=rate, precision=precision, every=1)
+    assert_alone(lab, specs, (0, 1, 2))
+
+
 @pytest.mark.parametrize("init", INITS)
 def test_initializers_are_alone_what_they_are_packed(lab, init):
     specs = [

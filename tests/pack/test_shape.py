@@ -27,6 +27,11 @@ def test_members_may_differ_in_what_has_no_shape(key, value):
     check_one_shape([parse({}), parse({key: value})])
 
 
+def test_members_may_differ_in_the_scale_of_their_branches():
+    model = {"_target_": MLP, "residual": True}
+    check_one_shape([parse({"model": model | {"branch_scale": s}}) for s in (1.0, 0.1)])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [

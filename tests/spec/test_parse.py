@@ -41,7 +41,7 @@ def line(**config):
         (
             {"model": {**MLP, "dept": 3}},
             "model.dept: no such key, got 3; did you mean depth? "
-            "keys here: bias, depth, norm_position, residual, width",
+            "keys here: bias, branch_scale, depth, norm_position, residual, width",
         ),
         (
             {"model": {**MLP, "norm_position": "before"}},
@@ -193,6 +193,11 @@ def test_all_faults_come_at_once_nested_ones_and_those_between_keys_too():
             r"model.residual: adds a layer's input to its output, .* got \[64, 32\]",
         ),
         (
+            {"model": {**MLP, "branch_scale": 0.5}},
+            r"model.branch_scale: must be 1 without residual branches, got 0.5; "
+            r"set model.residual=true\?",
+        ),
+        (
             {"optimizer": {**SGD, "nesterov": True}},
             "optimizer.nesterov: needs optimizer.momentum above 0, got 0",
         ),
@@ -289,6 +294,7 @@ def test_faults_between_keys(config, expected):
     [
         {"model": {**MLP, "depth": 2, "width": [64, 32]}},
         {"model": {**MLP, "depth": 2, "width": [64, 64], "residual": True}},
+        {"model": {**MLP, "residual": True, "branch_scale": 0.1}},
         {"optimizer": {**SGD, "nesterov": True, "momentum": 0.9}},
         {"dropout": {"_target_": "unitgain.nn.AlphaDropout", "p": 0.5}},
         {"monitor": "val/accuracy"},

@@ -71,11 +71,21 @@ class _Layer:
     skip: bool
 
 
+def joined(
+    h_KBD: Tensor, branch_KBD: Tensor, scale_K11: Tensor | None, out: Tensor | None = None
+) -> Tensor:
+    """The sum of a residual layer, h + s branch; None for a scale of 1, which costs no product."""
+    if scale_K11 is None:
+        return torch.add(h_KBD, branch_KBD, out=out)
+    return torch.addcmul(h_KBD, branch_KBD, scale_K11, out=out)
+
+
 @final
 class MLP(nn.Module):
     r"""K multilayer perceptrons of one shape, evaluated as one batched model.
 
     Hidden layer l of member k: $z = h W_l + b_l$, then norm, activation and dropout as configured; the head is linear.
+    A residual layer gives $h + s a$, with s the member's branch scale and a what the others give.
     All parameters are one tensor ``theta`` (K, P), laid out by ``layout``.
 
     Args:
@@ -83,6 +93,7 @@ class MLP(nn.Module):
         activation: an elementwise module or callable.
         norm: a `Norm`, or None.
         dropouts: one a member, all of one kind (their rates may differ); None for no dropout.
+        branch_scales: one a member; what a residual branch is multiplied by. None: 1 for all.
         seeds: one a member; the streams of dropout follow from it.
         dtype: of parameters and activations.
 
@@ -92,6 +103,7 @@ class MLP(nn.Module):
 
     theta: Tensor
     drop_rate_K: Tensor
+    branch_scale_K11: Tensor | None
 
     def __init__(
         self,
@@ -100,6 +112,7 @@ class MLP(nn.Module):
         activation: nn.Module | Callable[[Tensor], Tensor],
         norm: Norm | None = None,
         dropouts: Sequence[DropoutKind] | None = None,
+        branch_scales: Sequence[float] | None = None,
         seeds: Sequence[int] = (0,),
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -120,6 +133,10 @@ class MLP(nn.Module):
         rates = [d.p for d in self.dropouts or ()]
         self.register_buffer("drop_rate_K", torch.tensor(rates, dtype=torch.float64), False)
         self.drops = any(rates)
+        self.branch_scales = tuple(branch_scales or (1.0,) * self.members)
+        scaled = shape.residual and any(s != 1.0 for s in self.branch_scales)
+        scale_K = torch.tensor(self.branch_scales, dtype=torch.float64).to(dtype)
+        self.register_buffer("branch_scale_K11", scale_K.view(-1, 1, 1) if scaled else None, False)
 
     @property
     def members(self) -> int:
@@ -171,7 +188,7 @@ class MLP(nn.Module):
                 a = self._norm(layer, tensors, a, rows)
             if keys_LK is not None and self.dropouts:
                 a = self.dropouts[0].apply(a, keys_LK[i], self.drop_rate_K)
-            h = h + a if layer.skip else a
+            h = joined(h, a, self.branch_scale_K11) if layer.skip else a
         output = self._linear(self.layers[-1], tensors, h)
         if trace is not None:
             trace.preactivations.append(output)
@@ -217,7 +234,8 @@ class MLP(nn.Module):
         modules: list[nn.Module] = []
         for i, width in enumerate(self.shape.widths):
             block = self._single_block(i, width, k)
-            modules += [Residual(nn.Sequential(*block))] if self.layers[i].skip else block
+            branch = [Residual(nn.Sequential(*block), self.branch_scales[k])]
+            modules += branch if self.layers[i].skip else block
         modules.append(self._single_linear(self.depth))
         single = nn.Sequential(*modules).to(self.theta.dtype)
         single.load_state_dict(self.member_state(k))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from unitgain.nn.dropout import applied
 from unitgain.nn.linear import input_gradient, linear, weight_gradient
-from unitgain.nn.mlp import MLP
+from unitgain.nn.mlp import MLP, joined
 from unitgain.nn.slopes import slope_of
 
 Grouped = tuple[tuple[tuple[int, ...], Tensor], ...]
@@ -52,13 +52,17 @@ class _Memory:
         z: where products go, the output layer's last.
         a: where activations go, the same tensors as ``z`` if they may overwrite it.
         activations: ``a`` by layers of one width.
+        h: where the sum of a residual layer goes, by layer.
         d: of each width, where the gradient of a layer's output and of its pre-activation go.
+        branch: of each width, where the gradient of a scaled branch goes.
     """
 
     z: list[Tensor]
     a: list[Tensor]
     activations: Grouped
+    h: dict[int, Tensor]
     d: dict[int, tuple[Tensor, Tensor]]
+    branch: dict[int, Tensor]
 
 
 @final
@@ -122,7 +126,7 @@ class Propagation:
                 kind, rate_K = self.mlp.dropouts[0], self.mlp.drop_rate_K
                 saved.factor, shift = kind.factors(keys_LK[i], rate_K, v)
                 v = applied(v, saved.factor, shift)
-            h = h + v if layer.skip else v
+            h = joined(h, v, self.mlp.branch_scale_K11, memory.h[i]) if layer.skip else v
         return self._linear(self.mlp.depth, self._save(h).h, memory.z[-1])
 
     @torch.no_grad()
@@ -192,7 +196,9 @@ class Propagation:
 
     def _through(self, i: int, d: Tensor, out: Tensor) -> Tensor:
         """From the gradient of a layer's output to that of its pre-activation, which may go to ``out``."""
-        saved = self._saved[i]
+        saved, scale_K11 = self._saved[i], self.mlp.branch_scale_K11
+        if scale_K11 is not None and self.mlp.layers[i].skip:
+            d = torch.mul(d, scale_K11, out=self._memory.branch[d.shape[2]])
         if saved.factor is not None:
             d = d * saved.factor
         if not self._norm_first:
@@ -224,14 +230,22 @@ class Propagation:
             z, groups = self._blocks("z", rows)
             a, activations = (z, groups) if self._overwrites else self._blocks("a", rows)
             head = self._tensor("head", (members, rows, shape.outputs))
+            sizes = {width: (members, rows, width) for width in shape.widths}
+            h = {
+                i: self._tensor(("sum", i), sizes[width])
+                for i, width in enumerate(shape.widths)
+                if self.mlp.layers[i].skip
+            }
             d = {
                 width: (
-                    self._tensor(("output", width), (members, rows, width)),
-                    self._tensor(("pre-activation", width), (members, rows, width)),
+                    self._tensor(("output", width), size),
+                    self._tensor(("pre-activation", width), size),
                 )
-                for width in set(shape.widths)
+                for width, size in sizes.items()
             }
-            self._memories[rows] = _Memory([*z, head], a, activations, d)
+            scaled = {} if self.mlp.branch_scale_K11 is None else sizes
+            branch = {w: self._tensor(("branch", w), size) for w, size in scaled.items()}
+            self._memories[rows] = _Memory([*z, head], a, activations, h, d, branch)
         return self._memories[rows]
 
     def _blocks(self, name: str, rows: int) -> tuple[list[Tensor], Grouped]:

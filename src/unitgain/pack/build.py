@@ -49,6 +49,7 @@ def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], *, fill: boo
         activation=instantiate(spec.activation, _key_="activation"),
         norm=_norm(spec.norm),
         dropouts=_dropouts(specs),
+        branch_scales=[s.model.branch_scale for s in specs],
         seeds=[s.seed for s in specs],
         dtype=DTYPES[spec.trainer.precision],
     )

@@ -11,7 +11,8 @@ from unitgain.spec import RunSpec
 def signature(spec: RunSpec) -> dict[str, Any]:
     """The keys of a run that all members of its pack must share, with their values.
 
-    Whatever isn't here may differ from member to member: seeds, initializers, rates, penalties, schedules, splits.
+    Whatever isn't here may differ from member to member: seeds, initializers, scales of branches, rates, penalties,
+    schedules, splits.
 
     Example:
         >>> from unitgain.spec import parse
@@ -21,7 +22,7 @@ def signature(spec: RunSpec) -> dict[str, Any]:
     """
     optimizer = spec.optimizer.arguments()
     return {
-        "model": spec.model,
+        "model": spec.model.model_copy(update={"branch_scale": None}),
         "activation": spec.activation,
         "norm": spec.norm,
         "dropout": spec.dropout.target,

@@ -99,6 +99,16 @@ def _widths(spec: "RunSpec") -> Faults:
         )
 
 
+def _branch_scale(spec: "RunSpec") -> Faults:
+    model = spec.model
+    if model.branch_scale != 1.0 and not model.residual:
+        yield Fault(
+            "model.branch_scale",
+            f"must be 1 without residual branches, got {model.branch_scale:g}; "
+            "set model.residual=true?",
+        )
+
+
 def _nesterov(spec: "RunSpec") -> Faults:
     optimizer = spec.optimizer
     if not isinstance(optimizer, SGD) or not optimizer.nesterov:
@@ -188,6 +198,7 @@ def _of_data(spec: "RunSpec") -> str:
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[["RunSpec"], Faults]], ...] = (
     (("model",), _widths),
+    (("model",), _branch_scale),
     (("optimizer",), _nesterov),
     (("scheduler", "optimizer"), _momentum_cycle),
     (("norm", "data"), _batch_norm),

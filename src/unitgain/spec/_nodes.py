@@ -29,6 +29,7 @@ class Network(Component):
     width: Widths = Field(64, description="the units of each hidden layer")
     bias: bool = True
     residual: bool = False
+    branch_scale: Positive = Field(1.0, description="what a residual branch is multiplied by")
     norm_position: NormPosition = "before_activation"
 
     @property
