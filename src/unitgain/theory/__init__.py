@@ -3,3 +3,44 @@
 Maps of lengths and correlations (Poole et al. 2016, arXiv 1606.05340), their fixed points and depth scales
 (Schoenholz et al. 2017, arXiv 1611.01232), Jacobian spectra (Pennington et al. 2017, arXiv 1711.04735).
 """
+
+from unitgain.theory.activations import (
+    Activation,
+    elu,
+    erf,
+    from_callable,
+    gelu,
+    identity,
+    leaky_relu,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
+from unitgain.theory.gaussian import Moments, PairMoments, moments, pair_expectation
+from unitgain.theory.kernels import arc_cosine, erf_kernel, leaky_relu_kernel
+
+__all__ = [
+    "Activation",
+    "Moments",
+    "PairMoments",
+    "arc_cosine",
+    "elu",
+    "erf",
+    "erf_kernel",
+    "from_callable",
+    "gelu",
+    "identity",
+    "leaky_relu",
+    "leaky_relu_kernel",
+    "moments",
+    "pair_expectation",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "tanh",
+]
