@@ -44,7 +44,8 @@ def test_where_there_is_no_terminal_each_pack_is_a_line(sweep, capsys):
     assert re.fullmatch(r"pack 1/1: 12 diverged, 2 finished, \d\.\d s\n", captured.out)
     *faults, further, note = captured.err.splitlines()
     assert faults == [f"job {k + 1} (seed={k}) diverged: at step 7" for k in range(NAMED)]
-    assert further.startswith("further ones are named") and note == "note: no room for a checkpoint"
+    assert further.startswith("further ones are named")
+    assert note == "note: no room for a checkpoint"
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
