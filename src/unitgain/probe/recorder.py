@@ -1,53 +1,114 @@
 """Gathering a step's tensors from any torch.nn module, with hooks that live for one step.
 
-Shapes: K = 1 member, B examples, D units. The layers are the module's ``torch.nn.Linear``s in the order of their calls.
+Shapes: K = 1 member, B examples, D units. The layers are the calls of a module's `layer_groups`, in their order.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
+import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch.nn.modules.dropout import _DropoutNd
 
+from unitgain.probe.groups import Group, distinct_weights, layer_groups
 from unitgain.probe.quantities import Layers, LayerTensors
+
+_FUNCTIONS: dict[str, Callable[[], nn.Module] | None] = {
+    "TanhBackward0": nn.Tanh,
+    "SigmoidBackward0": nn.Sigmoid,
+    "ReluBackward0": nn.ReLU,
+    "SiluBackward0": nn.SiLU,
+    "MishBackward0": nn.Mish,
+    "HardswishBackward0": nn.Hardswish,
+    "HardsigmoidBackward0": nn.Hardsigmoid,
+    "GeluBackward0": None,
+    "EluBackward0": None,
+    "LeakyReluBackward0": None,
+    "SoftplusBackward0": None,
+    "HardtanhBackward0": None,
+    "ErfBackward0": None,
+    "SinBackward0": None,
+}
+"""Activations that are told from what autograd notes of a plain function; None where that leaves numbers open."""
+
+_SHAPING = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "ToCopyBackward0")
+"""What may stand between an activation and the next layer."""
+
+
+@dataclass
+class _Call:
+    """One call of a layer in a forward pass; a step of accumulated gradients has several passes, by their numbers.
+
+    Args:
+        group: the layer.
+        name: that of the layer, with a number from the second call in one pass on.
+        gradients: of its pre-activations.
+        inputs: what it was given.
+        activations: what its nonlinearity gave.
+        output: its pre-activations of the latest pass, until the next layer is called.
+    """
+
+    group: Group
+    name: str
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+    inputs: dict[int, Tensor] = field(default_factory=dict)
+    activations: dict[int, Tensor] = field(default_factory=dict)
+    output: Tensor | None = None
 
 
 @final
 class Recorder:
-    """Records one forward and backward pass of a module of plain layers, within a ``with`` block.
+    """Records the forward and backward passes of one optimizer step, within a ``with`` block.
 
-    Inside the block, run the forward pass and the backward pass; after the optimizer step, ``tensors()`` gives what
-    the quantities need. No hook stays registered outside the block.
+    Inside the block, run the forward and the backward pass, several of them where gradients are accumulated; after the
+    optimizer step, ``tensors()`` gives what the quantities need. No hook stays registered outside the block. Inside it,
+    compiled modules run as they are written, since hooks aren't called in a compiled graph.
 
     Args:
-        module: holds the ``torch.nn.Linear`` layers to watch.
+        module: holds the layers to watch, of the kinds that `layer_groups` knows.
 
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         >>> with Recorder(net) as recorder:
         ...     net(torch.ones(2, 4)).mean().backward()
+        >>> recorder.names
+        ('0', '2')
         >>> from unitgain.probe import QUANTITIES
         >>> QUANTITIES["grad_weight"](recorder.tensors()).shape
         torch.Size([1, 2])
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._linears = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        self.groups = layer_groups(module)
+        self._of_module: dict[nn.Module, list[Group]] = {}
+        hooked = {g.module for g in self.groups if g.gives_output or g.takes_input}
+        for group in self.groups:
+            if group.module in hooked:
+                self._of_module.setdefault(group.module, []).append(group)
+        inside = {id(part) for m in self._of_module for part in m.modules()}
         self._others = [
             m
             for m in module.modules()
-            if not isinstance(m, nn.Linear) and not any(True for _ in m.children())
+            if id(m) not in inside and not any(True for _ in m.children())
         ]
-        self._handles: list[RemovableHandle] = []
-        self._calls: list[nn.Linear] = []
-        self._shape: tuple[int, ...] = ()
-        self._gradients: dict[int, Tensor] = {}
-        self._activations: dict[int, Tensor] = {}
-        self._inputs: dict[int, Tensor] = {}
-        self._weights: dict[int, Tensor] = {}
+        self._weights = distinct_weights(self.groups)
+        self._undo = ExitStack()
+        self._before: dict[int, Tensor] = {}
         self._parameter_gradients: dict[int, Tensor] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._calls: dict[tuple[nn.Module, int, int], _Call] = {}
+        self._times: dict[nn.Module, int] = {}
+        self._latest: _Call | None = None
+        self._pass, self._backward_began = 0, False
+        self._parameter_gradients = None
         self.activation: nn.Module | None = None
 
     @property
@@ -57,98 +118,240 @@ class Recorder:
 
     @property
     def layers(self) -> int:
-        """How many calls of linear layers were recorded."""
-        return len(self._calls)
+        """How many layers were recorded."""
+        return len(self._recorded())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layers' names: a module's path, with ``#2`` behind it for its second call in one forward pass."""
+        return tuple(call.name for call in self._recorded())
 
     def __enter__(self) -> Self:
-        self._calls.clear()
-        self._gradients.clear()
-        self._activations.clear()
-        self._inputs.clear()
-        self._parameter_gradients = None
-        self._handles = [m.register_forward_hook(self._on_linear) for m in self._linears]
-        self._handles += [m.register_forward_hook(self._on_activation) for m in self._others]
-        self._weights = {id(m): m.weight.detach().clone() for m in self._linears}
+        self._reset()
+        self._before = {id(p): p.detach().clone() for p in self._weights}
+        return self.resume()
+
+    def resume(self) -> Self:
+        """Go on after ``__exit__`` with a further pass of the same step."""
+        if "torch._dynamo" in sys.modules:
+            self._undo.push(torch.compiler.set_stance("force_eager").__exit__)
+        for module in self._of_module:
+            self._undo.callback(module.register_forward_hook(self._on_layer).remove)
+        for module in self._others:
+            self._undo.callback(module.register_forward_hook(self._on_other).remove)
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._undo.close()
+        self._latest = None
 
-    def keep_parameter_gradients(self) -> None:
-        """Copy the parameters' gradients as they are now, before whatever is done to them next."""
-        parameters = [p for m in self._linears for p in m.parameters(recurse=False)]
-        self._parameter_gradients = {
-            id(p): p.grad.detach().clone() for p in parameters if p.grad is not None
-        }
+    def restart(self) -> None:
+        """Drop the passes so far: their gradients were thrown away."""
+        self._reset()
+
+    @property
+    def passed(self) -> bool:
+        """Whether a backward pass has gone through."""
+        return self._backward_began
+
+    def keep_parameter_gradients(self, of: Sequence[Tensor] | None = None) -> None:
+        """Copy the parameters' gradients as they are now, before whatever is done to them next.
+
+        Args:
+            of: these parameters only, where several optimizers take their steps at different times.
+        """
+        kept = self._parameter_gradients or {}
+        chosen = None if of is None else {id(p) for p in of}
+        for group in self.groups:
+            for p in (*group.weights, *group.biases):
+                if p.grad is not None and (chosen is None or id(p) in chosen):
+                    kept[id(p)] = _dense(p.grad).detach().clone()
+        self._parameter_gradients = kept
 
     def tensors(
         self, scale: float = 1.0, saturated: Callable[[Tensor], Tensor] | None = None
     ) -> LayerTensors:
-        """What was recorded, with a leading member axis of one.
+        """What was recorded, with a leading member axis of one; passes of one step lie behind each other along B.
 
         Args:
             scale: what the loss was multiplied by before the backward pass (a gradient scaler's factor).
             saturated: as in `LayerTensors`.
         """
-        count = range(len(self._calls))
+        calls = self._recorded()
+        weights = [call.group.weights for call in calls]
+        biases = [call.group.biases for call in calls]
         return LayerTensors(
             preactivation_gradients=Layers.of(
-                [_packed(self._gradients.get(i), scale) for i in count]
+                [_packed(_padded(list(c.gradients.values())), scale) for c in calls]
             ),
-            activations=Layers.of([_packed(self._activations.get(i)) for i in count]),
-            inputs=Layers.of([_packed(self._inputs.get(i)) for i in count]),
-            weights=Layers.of([_packed(m.weight) for m in self._calls]),
-            weight_gradients=Layers.of([_packed(self._gradient_of(m.weight)) for m in self._calls]),
-            bias_gradients=Layers.of([_packed(self._gradient_of(m.bias)) for m in self._calls]),
-            weight_updates=Layers.of(
-                [_packed(m.weight - self._weights[id(m)]) for m in self._calls]
-            ),
+            activations=Layers.of([_packed(_joined(c.activations, c.gradients)) for c in calls]),
+            inputs=Layers.of([_packed(_joined(c.inputs, c.gradients)) for c in calls]),
+            weights=Layers.of([_packed(_flat(w)) for w in weights]),
+            weight_gradients=Layers.of([_packed(self._gradient_of(w)) for w in weights]),
+            bias_gradients=Layers.of([_packed(self._gradient_of(b)) for b in biases]),
+            weight_updates=Layers.of([_packed(self._update_of(w)) for w in weights]),
             saturated=saturated,
         )
 
-    def _gradient_of(self, parameter: Tensor | None) -> Tensor | None:
-        if parameter is None:
-            return None
+    def _recorded(self) -> list[_Call]:
+        """Layers that a gradient passed through, behind those that were never called but have one of their own."""
+        calls = [
+            call
+            for call in self._calls.values()
+            if call.gradients or (not call.group.gives_output and self._has_gradient(call.group))
+        ]
+        called = {id(call.group) for call in calls}
+        apart = [g for g in self.groups if id(g) not in called and self._has_gradient(g)]
+        return [_Call(group, group.name) for group in apart] + calls
+
+    def _has_gradient(self, group: Group) -> bool:
+        return any(self._gradient(p) is not None for p in group.weights)
+
+    def _gradient(self, parameter: Tensor) -> Tensor | None:
         if self._parameter_gradients is None:
             return parameter.grad
         return self._parameter_gradients.get(id(parameter))
 
-    def _on_linear(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if not output.requires_grad or not isinstance(module, nn.Linear):
+    def _gradient_of(self, parameters: Sequence[Tensor]) -> Tensor | None:
+        gradients = [g for p in parameters if (g := self._gradient(p)) is not None]
+        if len(gradients) < len(parameters):
+            # Entries without a gradient count as zeros, unless none has one.
+            gradients = gradients and [_zeros_if(self._gradient(p), p) for p in parameters]
+        return _flat([_dense(g) for g in gradients]) if gradients else None
+
+    def _update_of(self, weights: Sequence[Tensor]) -> Tensor:
+        return _flat([w.detach() - self._before[id(w)] for w in weights])
+
+    def _on_layer(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        z = output[0] if isinstance(output, tuple) else output
+        if not isinstance(z, Tensor) or not z.requires_grad:
             return
-        index = len(self._calls)
-        self._calls.append(module)
-        self._inputs[index] = inputs[0]
-        self._shape = tuple(output.shape)
-        output.register_hook(self._keeper(index))  # type: ignore[no-untyped-call]
+        if self._backward_began:
+            self._pass, self._backward_began = self._pass + 1, False
+            self._times.clear()
+            self._latest = None
+        given = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+        self._see_function(given)
+        times = self._times[module] = self._times.get(module, 0) + 1
+        for index, group in enumerate(self._of_module[module]):
+            name = group.name if times == 1 else f"{group.name}#{times}"
+            call = self._calls.setdefault((module, index, times), _Call(group, name))
+            if group.takes_input and given is not None and given.is_floating_point():
+                call.inputs[self._pass] = _examples_first(given.detach(), module)
+            if group.gives_output:
+                call.output, self._latest = z, call
+                z.register_hook(partial(self._on_gradient, call, self._pass))  # type: ignore[no-untyped-call]
 
-    def _keeper(self, index: int) -> Callable[[Tensor], None]:
-        def keep(gradient: Tensor) -> None:
-            self._gradients[index] = gradient
+    def _on_gradient(self, call: _Call, pass_: int, gradient: Tensor) -> None:
+        self._backward_began = True
+        gradient = _examples_first(gradient, call.group.module)
+        if pass_ in call.gradients:
+            # Two losses went back through one output, one after the other.
+            gradient = call.gradients[pass_] + gradient
+        call.gradients[pass_] = gradient
 
-        return keep
-
-    def _on_activation(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # The first leaf without parameters that keeps a linear layer's shape is its activation: norms mostly have
-        # parameters, and a loss gives one number.
-        if not self._calls or not isinstance(output, Tensor) or not output.requires_grad:
+    def _on_other(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        # The first leaf without parameters that keeps a layer's shape is its activation: norms mostly have
+        # parameters, and a loss gives one number. But a plain function may have come before it.
+        call = self._latest
+        if call is None or call.output is None or self._pass in call.activations:
             return
-        plain = not any(True for _ in module.parameters())
-        if plain and tuple(output.shape) == self._shape:
-            self._activations.setdefault(len(self._calls) - 1, output.detach())
+        if self._take_function(call, inputs[0] if inputs else None):
+            return
+        if (
+            isinstance(output, Tensor)
+            and output.requires_grad
+            and output.shape == call.output.shape
+            and not isinstance(module, _DropoutNd)
+            and not any(True for _ in module.parameters())
+        ):
+            call.activations[self._pass] = _examples_first(output.detach(), call.group.module)
             self.activation = self.activation or module
+
+    def _see_function(self, given: Any) -> None:
+        """The next layer is called: what it is given may be an activation that no module made."""
+        call, self._latest = self._latest, None
+        if call is None:
+            return
+        if self._pass not in call.activations:
+            self._take_function(call, given)
+        call.output = None
+
+    def _take_function(self, call: _Call, given: Any) -> bool:
+        """Take a tensor for the layer's activation, if a plain function of that kind gave it."""
+        if not isinstance(given, Tensor) or call.output is None:
+            return False
+        maker = _maker(given)
+        if maker not in _FUNCTIONS or given.numel() != call.output.numel():
+            return False
+        h = given.detach().reshape(call.output.shape)
+        call.activations[self._pass] = _examples_first(h, call.group.module)
+        if self.activation is None and (kind := _FUNCTIONS[maker]) is not None:
+            self.activation = kind()
+        return True
+
+
+def _examples_first(tensor: Tensor, module: nn.Module) -> Tensor:
+    """(T, B, D) of an attention that isn't ``batch_first`` as (B, T, D)."""
+    if isinstance(module, nn.MultiheadAttention) and not module.batch_first and tensor.dim() == 3:
+        return tensor.transpose(0, 1)
+    return tensor
+
+
+def _maker(tensor: Tensor) -> str:
+    """The name of the function that gave the tensor, views and changes of type apart."""
+    node = tensor.grad_fn
+    while node is not None and node.name() in _SHAPING:
+        node = node.next_functions[0][0]
+    return "" if node is None else node.name()
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.layout != torch.strided else gradient
+
+
+def _zeros_if(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if gradient is None else gradient
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    """One tensor as it is, several as one row."""
+    return tensors[0] if len(tensors) == 1 else torch.cat([t.flatten() for t in tensors])
+
+
+def _joined(passes: dict[int, Tensor], gradients: dict[int, Tensor]) -> Tensor | None:
+    """What passes recorded, one behind the other; None where they can't be, or where one lacks it."""
+    tensors = [passes[i] for i in gradients if i in passes] if gradients else list(passes.values())
+    if not tensors or (gradients and len(tensors) < len(gradients)):
+        return None
+    if any(t.shape[1:] != tensors[0].shape[1:] for t in tensors):
+        return None
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _padded(passes: list[Tensor]) -> Tensor | None:
+    """Gradients of the passes behind each other, with zeros where one pass is smaller than another."""
+    if not passes or all(t.shape[1:] == passes[0].shape[1:] for t in passes):
+        return _joined(dict(enumerate(passes)), {})
+    shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in passes), strict=True)]
+    joined = passes[0].new_zeros([sum(len(t) for t in passes), *shape])
+    start = 0
+    for t in passes:
+        joined[(slice(start, start + len(t)), *(slice(n) for n in t.shape[1:]))] = t
+        start += len(t)
+    return joined
 
 
 def _packed(tensor: Tensor | None, scale: float = 1.0) -> Tensor | None:
-    """(1, B, D) from (B, ..., D) or a parameter's (…); None stays None."""
+    """(1, B, D) from (B, ..., D) or a parameter's (…), at least in float32; None stays None."""
     if tensor is None:
         return None
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
     tensor = tensor if scale == 1.0 else tensor / scale
     return tensor.detach().unsqueeze(0)
