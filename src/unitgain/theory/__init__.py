@@ -19,14 +19,29 @@ from unitgain.theory.activations import (
     softplus,
     tanh,
 )
+from unitgain.theory.criticality import (
+    Critical,
+    critical,
+    critical_line,
+    critical_sigma_w,
+    double_critical,
+)
 from unitgain.theory.gaussian import Moments, PairMoments, moments, pair_expectation
 from unitgain.theory.kernels import arc_cosine, erf_kernel, leaky_relu_kernel
+from unitgain.theory.mean_field import MeanField, Phase
 
 __all__ = [
     "Activation",
+    "Critical",
+    "MeanField",
     "Moments",
     "PairMoments",
+    "Phase",
     "arc_cosine",
+    "critical",
+    "critical_line",
+    "critical_sigma_w",
+    "double_critical",
     "elu",
     "erf",
     "erf_kernel",

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from unitgain.theory._grid import REACH, edges_of, octaves_of
+from unitgain.theory._grid import REACH, Grid, edges_of, grid_of, octaves_of
 from unitgain.theory._panels import NODES_N, WEIGHTS_N, nodes_of
 from unitgain.theory.activations import Activation
 
@@ -17,6 +17,10 @@ Array = NDArray[np.float64]
 _SMALLEST = 1e-200
 # Ends of panels of the inner Gaussian, in its standard deviations.
 _WINDOW = np.array([-REACH, -5.0, -2.0, 2.0, 5.0, REACH])
+_WIDE = (
+    0.4  # of a standard deviation: what the panels of one Gaussian resolve of the other, given it
+)
+_MOST_PRODUCTS = 1 << 20
 _LAYER = 3.0  # narrowest outer panel beside a kink, in widths of the layer that the inner Gaussian makes of it
 
 
@@ -39,6 +43,11 @@ def pair_quadrature(
     s_a, s_b = math.sqrt(max(q_a, _SMALLEST)), math.sqrt(max(q_b, _SMALLEST))
     rest = s_b * math.sqrt((1.0 - correlation) * (1.0 + correlation))
     lead = correlation * s_b / s_a
+    if rest >= _WIDE * s_b:
+        a = _near(grid_of(activation, *octaves_of(s_a, s_a)), s_a)
+        b = a if q_a == q_b else _near(grid_of(activation, *octaves_of(s_b, s_b)), s_b)
+        if a.x_M.size * b.x_M.size <= _MOST_PRODUCTS:
+            return _product(a, b, s_a, lead, rest)
     edges = _outer_edges(activation, s_a, lead, rest)
     x_PN, weights_PN = nodes_of(edges[:-1], edges[1:])
     x_M = x_PN.ravel()
@@ -51,6 +60,23 @@ def pair_quadrature(
             value_M, slope_M = _inner(activation, lead * x_M, rest, s_b)
         value = (p_M * activation.value(x_M)) @ value_M
         slope = (p_M * activation.slope(x_M)) @ slope_M
+    return float(value), float(slope)
+
+
+def _near(grid: Grid, sd: float) -> Grid:
+    """The nodes that a Gaussian reaches."""
+    near = np.abs(grid.x_M) <= REACH * sd
+    return Grid(*(field[near] for field in (grid.x_M, grid.weights_M, grid.value_M, grid.slope_M)))
+
+
+def _product(a: Grid, b: Grid, s_a: float, lead: float, rest: float) -> tuple[float, float]:
+    """Both expectations on the product of two grids, if the correlation is so low that their panels do."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        density_MM = np.exp(-0.5 * np.square((b.x_M - lead * a.x_M[:, None]) / rest))
+        p_M = a.weights_M * np.exp(-0.5 * np.square(a.x_M / s_a))
+        left_M2 = np.stack([p_M * a.value_M, p_M * a.slope_M])
+        right_M2 = np.stack([b.weights_M * b.value_M, b.weights_M * b.slope_M])
+        value, slope = ((left_M2 @ density_MM) * right_M2).sum(1) / (2.0 * math.pi * s_a * rest)
     return float(value), float(slope)
 
 
