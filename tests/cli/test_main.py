@@ -26,7 +26,7 @@ def test_version(capsys):
     [
         (
             ["trian"],
-            "error: trian: no such command; did you mean train? commands: train, evaluate, resume\n",
+            "error: trian: no such command; did you mean train? commands: train, evaluate, resume, study\n",
         ),
         (
             ["model.depth=3"],

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unitgain import __version__
-from unitgain.cli import _runs, _train
+from unitgain.cli import _runs, _study, _train
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
-COMMANDS: tuple[Command, ...] = (_train.COMMAND, _runs.EVALUATE, _runs.RESUME)
+COMMANDS: tuple[Command, ...] = (_train.COMMAND, _runs.EVALUATE, _runs.RESUME, _study.COMMAND)
 """Every subcommand, in the order of the help."""
 
 HELP = """\

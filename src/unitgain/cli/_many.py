@@ -24,6 +24,24 @@ def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) 
     Raises:
         ConfigError: some job can't be, or the multirun itself.
     """
+    task, interrupted = trained(hydra, name, config, overrides)
+    directory = task.sweep_dir or Path(config.hydra.sweep.dir)
+    if task.outcomes:
+        show_sweep(task.outcomes, directory, task.total)
+    if interrupted:
+        show_how_to_go_on(directory)
+    return Exit.INTERRUPTED if interrupted else worst(task.outcomes)
+
+
+def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> tuple[Task, bool]:
+    """Check all jobs of a multirun, run them, and give what became of them.
+
+    Returns:
+        The task with the jobs' outcomes, and whether the user interrupted it.
+
+    Raises:
+        ConfigError: some job can't be, or the multirun itself.
+    """
     composer, jobs = _checked(hydra, name, config, overrides)
     task = Task(
         collect=config.hydra.runtime.choices["hydra/launcher"] == "basic",
@@ -44,12 +62,7 @@ def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) 
     finally:
         if task.packed is not None:
             task.packed.close()
-    directory = task.sweep_dir or Path(config.hydra.sweep.dir)
-    if task.outcomes:
-        show_sweep(task.outcomes, directory, task.total)
-    if interrupted:
-        show_how_to_go_on(directory)
-    return Exit.INTERRUPTED if interrupted else worst(task.outcomes)
+    return task, interrupted
 
 
 def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> int:

@@ -68,7 +68,8 @@ def multirun(hydra: Hydra, config_name: str, task: TaskFunction, overrides: list
         hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
         task_function=task,
     )
-    if isinstance(sweeper, BasicSweeper):
+    # By name: Hydra may have loaded the class a second time.
+    if config.hydra.runtime.choices["hydra/sweeper"] == "basic":
         # `check_jobs` has been there, at a hundredth of the cost.
         sweeper.validate_batch_is_legal = _checked_before  # type: ignore[assignment]
     sweeper.sweep(arguments=typed(config.hydra, "task"))

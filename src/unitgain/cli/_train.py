@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> int:
     # meanwhile is a fifth of the time to the first error or the first step. A job turns it on.
     gc.disable()
     try:
-        return _run(_arguments(argv))
+        return _run(arguments_of(argv))
     finally:
         gc.enable()
 
@@ -40,7 +40,7 @@ def _run(arguments: argparse.Namespace) -> int:
 COMMAND = Command("train", "train a network, or many with -m", run)
 
 
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's own flags; overrides may stand between them.
 
     Raises:

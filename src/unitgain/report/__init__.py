@@ -1,5 +1,6 @@
 """Figures of what runs left on disk; nothing here trains or needs torch."""
 
 from unitgain.report._gradient_flow import draw_gradient_flow, gradient_flow_figure
+from unitgain.report._style import style
 
-__all__ = ["draw_gradient_flow", "gradient_flow_figure"]
+__all__ = ["draw_gradient_flow", "gradient_flow_figure", "style"]

@@ -1,7 +1,7 @@
 """How figures look and how they reach the disk."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,8 @@ _SETTINGS: Any = {
     # With a salt of its own the identifiers inside an SVG are the same every time.
     "svg.hashsalt": "unitgain",
 }
+_METADATA: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}
+"""What would differ from one drawing of the same figure to the next, left out."""
 
 
 @contextmanager
@@ -58,13 +60,15 @@ def style() -> Iterator[None]:
 
 
 @style()
-def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
+def save(
+    figure: "Figure", folder: Path, name: str, kinds: Sequence[str] = ("png", "svg")
+) -> list[Path]:
     """Write a figure as PNG and SVG, each in one step; the same figure gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+    for kind in kinds:
         content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+        figure.savefig(content, format=kind, dpi=DPI, metadata=_METADATA[kind])
         path = folder / f"{name}.{kind}"
         atomic_write(path, content.getvalue(), durable=False)
         paths.append(path)
