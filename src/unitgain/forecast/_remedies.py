@@ -1,0 +1,192 @@
+"""Changes of a configuration that theory says let the gradient through."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+from unitgain.errors import ConfigError
+from unitgain.forecast._forecast import Forecast, forecast_of
+from unitgain.forecast._layers import described
+from unitgain.spec import RunSpec, parse
+from unitgain.theory.bands import HEALTHY_DECADES
+from unitgain.theory.criticality import critical_sigma_w
+
+Changes = dict[str, Any]
+
+_DIGITS = 4
+_BRANCH_SCALES = (1.0, 0.5, 0.2, 0.1)
+_NO_NORM = "torch.nn.Identity"
+_NORMS = {
+    "layer": "unitgain.nn.LayerNorm",
+    "rms": "unitgain.nn.RMSNorm",
+    "batch": "unitgain.nn.BatchNorm",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Remedy:
+    """One change that is forecast to be healthy.
+
+    Attributes:
+        overrides: as typed behind ``unitgain train``.
+        slope: decades a layer of the gradient's norm with it, towards the input.
+        decades: by which the norm changes between the first hidden layer and the last.
+        text: what the change is.
+    """
+
+    overrides: tuple[str, ...]
+    slope: float
+    decades: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What to try: overrides, the same as keys of the resolved configuration, and words."""
+
+    overrides: tuple[str, ...]
+    changes: Changes
+    text: str
+
+
+def remedies(
+    spec: RunSpec, *, inputs: int | None = None, outputs: int | None = None, q_0: float = 1.0
+) -> list[Remedy]:
+    """Changes that are forecast to be healthy, those first that change least: numbers of the initializer, then a norm,
+    then residual branches, then fewer layers.
+
+    Args:
+        spec: of the run.
+        inputs: as for `forecast_of`.
+        outputs: likewise.
+        q_0: likewise.
+
+    Example:
+        >>> tanh = {"_target_": "torch.nn.Tanh"}
+        >>> model = {"_target_": "unitgain.nn.MLP", "depth": 50}
+        >>> spec = parse({"activation": tanh, "model": model, "init": {"_target_": "unitgain.nn.init.torch_default"}})
+        >>> remedies(spec)[0].overrides
+        ('init=mean_field', 'init.sigma_w=1.006', 'init.sigma_b=0.07217')
+    """
+    resolved = spec.resolved()
+    found: list[Remedy] = []
+    for candidate in _candidates(spec):
+        if any(text.startswith("model.branch_scale") for text in candidate.overrides) and any(
+            "model.residual=true" in remedy.overrides for remedy in found
+        ):
+            continue
+        try:
+            changed = parse(_changed(resolved, candidate.changes))
+        except ConfigError:
+            # A key that the user set may exclude this one.
+            continue
+        forecast = forecast_of(changed, inputs=inputs, outputs=outputs, q_0=q_0)
+        if forecast.label == "healthy":
+            found.append(_remedy(candidate, forecast))
+    return found
+
+
+def _remedy(candidate: _Candidate, forecast: Forecast) -> Remedy:
+    return Remedy(candidate.overrides, forecast.slope, forecast.decades, candidate.text)
+
+
+def _changed(resolved: Changes, changes: Changes) -> Changes:
+    result = dict(resolved)
+    for key, value in changes.items():
+        outer, _, inner = key.partition(".")
+        result[outer] = {**result[outer], inner: value} if inner else value
+    return result
+
+
+def _candidates(spec: RunSpec) -> Iterator[_Candidate]:
+    normed = spec.norm.target != _NO_NORM
+    yield from _of_numbers(spec)
+    yield from _of_init(spec)
+    if spec.dropout.arguments().get("p"):
+        yield _Candidate(("dropout.p=0",), {"dropout.p": 0.0}, "no dropout")
+    if normed:
+        overrides = ("norm=none", "init=critical")
+        changes = {"norm": {"_target_": _NO_NORM}, "init": _init("critical")}
+        yield _Candidate(overrides, changes, "critical initialization in the place of the norm")
+    yield from _of_norm(spec)
+    yield from _of_residual(spec)
+    yield from _of_depth(spec)
+
+
+def _of_numbers(spec: RunSpec) -> Iterator[_Candidate]:
+    """The critical sigma_w with the biases of the hidden layers as they are."""
+    if spec.norm.target != _NO_NORM or spec.model.residual or spec.bias_init is not None:
+        return
+    network = described(spec, None, None).network
+    sigma_b = network.layers[len(network.layers) // 2].sigma_b
+    try:
+        point = critical_sigma_w(network.activation, sigma_b, 1 - network.dropout.p)
+    except ConfigError:
+        return
+    sigma_w = _rounded(point.sigma_w)
+    text = f"the critical sigma_w at sigma_b = {_rounded(sigma_b):g}"
+    if spec.init.target == "unitgain.nn.init.mean_field":
+        yield _Candidate((f"init.sigma_w={sigma_w:g}",), {"init.sigma_w": sigma_w}, text)
+        return
+    overrides = (
+        "init=mean_field",
+        f"init.sigma_w={sigma_w:g}",
+        *([f"init.sigma_b={_rounded(sigma_b):g}"] if sigma_b else []),
+    )
+    node = _init("mean_field", sigma_w=sigma_w, sigma_b=_rounded(sigma_b))
+    yield _Candidate(overrides, {"init": node}, text)
+
+
+def _of_init(spec: RunSpec) -> Iterator[_Candidate]:
+    if spec.init.target != "unitgain.nn.init.critical":
+        text = "the critical point of this activation, dropout and norm"
+        yield _Candidate(("init=critical",), {"init": _init("critical")}, text)
+        orthogonal = _init("critical", distribution="orthogonal")
+        overrides = ("init=critical", "init.distribution=orthogonal")
+        yield _Candidate(overrides, {"init": orthogonal}, "the same with orthogonal weights")
+
+
+def _of_norm(spec: RunSpec) -> Iterator[_Candidate]:
+    for name, target in _NORMS.items():
+        if spec.norm.target != target:
+            yield _Candidate((f"norm={name}",), {"norm": {"_target_": target}}, f"{name} norm")
+
+
+def _of_residual(spec: RunSpec) -> Iterator[_Candidate]:
+    skips = () if spec.model.residual else ("model.residual=true",)
+    if not isinstance(spec.model.width, int):
+        return
+    for scale in _BRANCH_SCALES:
+        if scale >= spec.model.branch_scale and not skips:
+            continue
+        scaled = () if scale == 1 else (f"model.branch_scale={scale:g}",)
+        changes = {"model.residual": True, "model.branch_scale": scale}
+        text = "residual branches" if scale == 1 else f"residual branches times {scale:g}"
+        yield _Candidate((*skips, *scaled), changes, text)
+    if spec.norm.target == _NO_NORM and spec.init.target != _SCALED["_target_"]:
+        changes = {"model.residual": True, "init": _SCALED}
+        overrides = (*skips, "init=scaled_residual")
+        yield _Candidate(overrides, changes, "residual branches of scaled weights")
+
+
+def _of_depth(spec: RunSpec) -> Iterator[_Candidate]:
+    """The most layers whose gradient keeps within the healthy band."""
+    slope = abs(forecast_of(spec).slope)
+    if not (isinstance(spec.model.width, int) and 0 < slope < HEALTHY_DECADES):
+        return
+    depth = math.ceil(HEALTHY_DECADES / slope)
+    if 2 <= depth < spec.model.depth:
+        yield _Candidate((f"model.depth={depth}",), {"model.depth": depth}, "fewer layers")
+
+
+def _init(name: str, **arguments: Any) -> Changes:
+    return {"_target_": f"unitgain.nn.init.{name}", **arguments}
+
+
+_SCALED = _init("scaled_residual")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
