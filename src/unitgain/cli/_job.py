@@ -141,7 +141,7 @@ def exit_of(result: "RunResult") -> Exit:
 
 def draw(spec: RunSpec, directory: Path) -> list[Path]:
     """Draw the figures of a run, if they are asked for and can be; a note says why not."""
-    measured = spec.probe.every is not None and "grad_preactivation" in spec.probe.quantities
+    measured = spec.probe.measures and "grad_preactivation" in spec.probe.quantities
     if not (spec.figures and measured):
         return []
     from unitgain.report import gradient_flow_figure

@@ -93,7 +93,8 @@ class Propagation:
         self._memories: dict[int, _Memory] = {}
         self._saved: list[_Saved] = []
         self._training = True
-        self._deltas: tuple[list[Tensor], Grouped] = ([], ())
+        self._deltas: dict[int, tuple[list[Tensor], Grouped]] = {}
+        self._kept: Grouped = ()
 
     @torch.no_grad()
     def forward(
@@ -138,9 +139,8 @@ class Propagation:
             keep: keep the pre-activation gradients of all layers for ``preactivation_gradients``.
         """
         memory = self._memory
-        kept, groups = self._blocks("delta", output_gradient.shape[1]) if keep else ([], ())
+        kept, self._kept = self._deltas_for(output_gradient) if keep else ([], ())
         last = self.mlp.depth
-        self._deltas = kept, (*groups, ((last,), output_gradient.unsqueeze(0)))
         d = output_gradient
         for i in range(last, -1, -1):
             passed = d if self.mlp.layers[i].skip else None
@@ -163,13 +163,18 @@ class Propagation:
 
     @property
     def inputs(self) -> Grouped:
-        """What each linear map was given in the last forward pass, (1, K, B, D_in) each."""
+        """What each linear map was given in the last forward pass, likewise; the first layer is a group of its own."""
+        first, *others = (saved.h for saved in self._saved)
+        memory = self._memory
+        if all(h is a for h, a in zip(others, memory.a, strict=True)):
+            behind = [(tuple(i + 1 for i in layers), a) for layers, a in memory.activations]
+            return (((0,), first.unsqueeze(0)), *behind)
         return tuple(((i,), saved.h.unsqueeze(0)) for i, saved in enumerate(self._saved))
 
     @property
     def preactivation_gradients(self) -> Grouped:
         """What the last backward pass kept, likewise; the output layer is a group of its own."""
-        return self._deltas[1]
+        return self._kept
 
     def _save(self, h: Tensor) -> _Saved:
         self._saved.append(_Saved(h if self._cast is None else h.to(self._cast.dtype)))
@@ -247,6 +252,16 @@ class Propagation:
             branch = {w: self._tensor(("branch", w), size) for w, size in scaled.items()}
             self._memories[rows] = _Memory([*z, head], a, activations, h, d, branch)
         return self._memories[rows]
+
+    def _deltas_for(self, output_gradient: Tensor) -> tuple[list[Tensor], Grouped]:
+        """Where pre-activation gradients go that are kept, the output layer's, which is there, last."""
+        rows, last = output_gradient.shape[1], self.mlp.depth
+        if rows not in self._deltas:
+            tensors, groups = self._blocks("delta", rows)
+            head = self._tensor("head delta", tuple(output_gradient.shape))
+            self._deltas[rows] = [*tensors, head], (*groups, ((last,), head.unsqueeze(0)))
+        self._deltas[rows][0][last].copy_(output_gradient)
+        return self._deltas[rows]
 
     def _blocks(self, name: str, rows: int) -> tuple[list[Tensor], Grouped]:
         """A tensor (K, B, D) a hidden layer, those of one width in one block; and the blocks."""

@@ -17,7 +17,7 @@ from unitgain.nn.losses import Loss, as_loss
 from unitgain.nn.mlp import MLP, Shape
 from unitgain.nn.norm import Norm
 from unitgain.pack.batches import PackData
-from unitgain.pack.engine import Pack, ProbePlan
+from unitgain.pack.engine import Pack
 from unitgain.pack.optim import Optimizer
 from unitgain.pack.schedule import Schedule
 from unitgain.probe.quantities import QUANTITIES, Quantity
@@ -30,6 +30,7 @@ def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], *, fill: boo
     """The network of some runs, filled by their initializers (data-driven ones come later, see `build_pack`).
 
     Args:
+from unitgain.pack.probing import ProbePlan
         specs: of runs whose shape agrees.
         tables: one a run.
         fill: whether to; a network that goes on from another's state needn't be.
@@ -224,4 +225,10 @@ def _probe(spec: RunSpec, mlp: MLP) -> ProbePlan:
     quantities = {name: QUANTITIES[name] for name in spec.probe.quantities} | extra_quantities(spec)
     bounds = saturation_bounds(as_activation(mlp.activation))
     saturates = bounds.lower is not None or bounds.upper is not None
-    return ProbePlan(spec.probe.every or 0, quantities, bounds.share if saturates else None)
+    return ProbePlan(
+        quantities,
+        every=spec.probe.every,
+        per_decade=spec.probe.per_decade,
+        at=frozenset(spec.probe.at),
+        saturated=bounds.share if saturates else None,
+    )

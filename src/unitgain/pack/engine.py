@@ -13,36 +13,17 @@ from torch import Tensor
 
 from unitgain.nn.losses import Loss
 from unitgain.nn.mlp import MLP, Trace
-from unitgain.nn.propagate import Grouped, Propagation
+from unitgain.nn.propagate import Propagation
 from unitgain.pack.batches import Batch, PackData, Part
 from unitgain.pack.optim import Optimizer
+from unitgain.pack.probing import ProbePlan, Probing
 from unitgain.pack.schedule import Array, Schedule
-from unitgain.probe.quantities import Layers, LayerTensors, Quantity, measure
 
 _PREPARED = 2**12
 """Optimizer steps, times members, whose coefficients are computed at once."""
 
 _EVALUATED = 128
 """Rows a member that are evaluated at a time on a CPU, if a batch has fewer."""
-
-
-@dataclass(frozen=True)
-class ProbePlan:
-    """When to measure and what.
-
-    Args:
-        every: steps between two measurements; 0 for never.
-        quantities: by name.
-        saturated: as in `LayerTensors`.
-    """
-
-    every: int
-    quantities: Mapping[str, Quantity]
-    saturated: Callable[[Tensor], Tensor] | None = None
-
-    def due(self, step: int) -> bool:
-        """Whether this step is measured."""
-        return self.every > 0 and bool(self.quantities) and step % self.every == 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +109,6 @@ class Pack:
         self.schedules, self.epochs, self.probe = schedules, epochs, probe
         self.propagation = Propagation(mlp, product)
         theta = mlp.theta.detach()
-        self._before: tuple[Tensor, Tensor] | None = None
         self.clip_K1 = None
         if np.isfinite(clip_norm).any():
             self.clip_K1 = torch.tensor(clip_norm, dtype=torch.float64).to(theta).unsqueeze(1)
@@ -136,6 +116,8 @@ class Pack:
         if any(l2):
             self.l2_K1 = torch.tensor(l2, dtype=torch.float64).to(theta).unsqueeze(1)
             self._weight_mask_P = mlp.layout.mask("weight").to(theta)
+        keeps_gradient = optimizer.keeps_gradient and self.clip_K1 is None
+        self.probing = Probing(probe, mlp, self.propagation, keeps_gradient=keeps_gradient)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -198,7 +180,8 @@ class Pack:
     def tensors(self) -> dict[str, Tensor]:
         """What ``state`` copies."""
         optimizer = {f"optimizer.{name}": t for name, t in self.optimizer.state.items()}
-        return self.mlp.block_state() | optimizer
+        probe = {f"probe.{name}": t for name, t in self.probing.tensors().items()}
+        return self.mlp.block_state() | optimizer | probe
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of ``state``."""
@@ -272,49 +255,15 @@ class Pack:
             output = self.propagation.forward(x, keys_LK, batch.rows)
             # Members' objectives are summed, so the gradient of each is its own.
             loss_KB, output_gradient = self.loss.with_slope(output, y, batch.weight)
-            self.propagation.backward(output_gradient, keep=due)
+            self.propagation.backward(output_gradient, keep=due and self.probing.keeps_deltas)
             gradient = self._penalized(self.propagation.gradient)
             if due:
-                self._keep_before(gradient)
+                self.probing.before(gradient)
             self.optimizer.step(self._clipped(gradient), step)
             if steps is not None and due:
                 steps.probe_step.append(step)
-                steps.probe_QKL.append(self._measure(batch))
+                steps.probe_QKL.append(self.probing.after(x.shape[1], batch.rows))
             return (loss_KB * batch.weight).sum(1)
-
-    def _keep_before(self, gradient: Tensor) -> None:
-        """Keep what a step overwrites of what is measured, in memory that stays: a new block costs more than a copy."""
-        theta = self.mlp.theta.detach()
-        if self._before is None:
-            self._before = (torch.empty_like(gradient), torch.empty_like(theta))
-        for kept, now in zip(self._before, (gradient, theta), strict=True):
-            kept.copy_(now)
-
-    def _measure(self, batch: Batch) -> Tensor:
-        """What the probe asks of a step that has been taken."""
-        if self._before is None:
-            raise RuntimeError("a step is measured only after what it overwrites was kept")
-        gradient, theta = self._before
-        layers = len(self.mlp.layers)
-        after = self.mlp.theta.detach()
-
-        def of(block: Tensor, kind: str) -> Layers:
-            return Layers(layers, tuple(self.mlp.layout.by_layer(block, kind)))
-
-        def rows_of(groups: Grouped) -> Layers:
-            return Layers(layers, tuple((i, tensor[:, :, : batch.rows]) for i, tensor in groups))
-
-        tensors = LayerTensors(
-            preactivation_gradients=rows_of(self.propagation.preactivation_gradients),
-            activations=rows_of(self.propagation.activations),
-            inputs=rows_of(self.propagation.inputs),
-            weights=of(after, "weight"),
-            weight_gradients=of(gradient, "weight"),
-            bias_gradients=of(gradient, "bias"),
-            weight_updates=of(theta.sub_(after), "weight"),
-            saturated=self.probe.saturated,
-        )
-        return measure(tensors, self.probe.quantities)
 
     def _penalized(self, gradient_KP: Tensor) -> Tensor:
         """The gradient with that of the penalty, lambda W, added in place."""

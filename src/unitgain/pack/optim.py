@@ -102,6 +102,11 @@ class Optimizer(abc.ABC):
         """Compute the coefficients of the steps from ``first_step`` on."""
         steps_S = np.arange(first_step, first_step + len(lr_SK), dtype=np.float64)[:, None]
         tables = self.coefficients(steps_S, lr_SK, momentum_SK)
+    @property
+    def keeps_gradient(self) -> bool:
+        """Whether ``update`` leaves the gradient as it is, so that nobody has to copy it before."""
+        return False
+
         value_SCK = np.stack([np.broadcast_to(t, lr_SK.shape) for t in tables.values()], axis=1)
         cells = torch.from_numpy(value_SCK).to(self.theta).flatten(0, 1).unsqueeze(-1).unbind(0)
         count = len(tables)
@@ -158,6 +163,13 @@ class SGD(Optimizer):
         self.decay(g, c)
         if self.state:
             fresh = g * c["fresh"] if self._dampens else g
+    rule = "sgd"
+
+    @property
+    def keeps_gradient(self) -> bool:
+        """Unless weight decay or Nesterov's term is added to it."""
+        return not (self.decays or (self.state and self.members[0]["nesterov"]))
+
             buffer = self.state["momentum_buffer"]
             torch.addcmul(fresh, buffer, c["momentum"], out=buffer)
             g = g.addcmul_(buffer, c["momentum"]) if self.members[0]["nesterov"] else buffer
@@ -208,6 +220,11 @@ class _AdaptiveMoments(Optimizer):
 
     def prepare(self, first_step: int, lr_SK: Array, momentum_SK: Array | None = None) -> None:
         super().prepare(first_step, lr_SK, momentum_SK)
+    @property
+    def keeps_gradient(self) -> bool:
+        """Torch's fused kernel does."""
+        return self.fused
+
         if self.fused:
             beta1_SK = np.broadcast_to(
                 self._betas()[:, 0] if momentum_SK is None else momentum_SK, lr_SK.shape

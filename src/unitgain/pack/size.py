@@ -55,7 +55,7 @@ def member_cost(spec: RunSpec, n_features: int, n_outputs: int) -> Cost:
     widest = 2 * spec.data.batch_size * max(widths)
     step = number * (parameters * (state + 1) + activations + widest)
     copies = number * parameters * (state + 1)
-    measured = number * (2 * parameters + activations) if spec.probe.every else 0
+    measured = number * (2 * parameters + activations) if spec.probe.measures else 0
     return Cost(
         parameters=parameters,
         bytes=step + copies + measured,

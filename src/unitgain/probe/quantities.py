@@ -5,59 +5,17 @@ what a quantity needs (no bias; no activation behind the output layer) gets NaN.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self, final
 
 import torch
 from torch import Tensor
 
-
-@final
-@dataclass(frozen=True)
-class Layers:
-    """Tensors by layer, those of one shape stacked: a deep net is measured with as many kernels as a shallow one.
-
-    Args:
-        count: L.
-        groups: layers (their indices) and their tensors (G, K, ...).
-    """
-
-    count: int
-    groups: tuple[tuple[tuple[int, ...], Tensor], ...]
-
-    @classmethod
-    def of(cls, tensors: Sequence[Tensor | None]) -> Self:
-        """Stack tensors (K, ...) of the layers in order; None for a layer that has none."""
-        shapes: dict[tuple[int, ...], list[int]] = {}
-        for i, tensor in enumerate(tensors):
-            if tensor is not None:
-                shapes.setdefault(tuple(tensor.shape), []).append(i)
-        groups = []
-        for indices in shapes.values():
-            stacked = torch.stack([t for i in indices if (t := tensors[i]) is not None])
-            groups.append((tuple(indices), stacked))
-        return cls(len(tensors), tuple(groups))
-
-    def reduce(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Apply ``function`` (G, K, ...) -> (G, K) to each group: (K, L), NaN for layers without a tensor."""
-        return self.table([function(tensor) for _, tensor in self.groups])
-
-    def table(self, values: Sequence[Tensor]) -> Tensor:
-        """Put the values of the groups, (G, K) each, in the order of the layers: (K, L)."""
-        if not values:
-            return torch.full((1, self.count), torch.nan)
-        if len(values) == 1 and len(self.groups[0][0]) == self.count:
-            return values[0].T
-        table = values[0].new_full((self.count, values[0].shape[1]), torch.nan)
-        for (layers, _), value in zip(self.groups, values, strict=True):
-            first, last = layers[0], layers[-1]
-            if last - first + 1 == len(layers):
-                table[first : last + 1] = value
-            else:
-                table[list(layers)] = value
-        return table.T
+from unitgain.probe import _device, _host
+from unitgain.probe.history import WINDOW, History
+from unitgain.probe.layers import Layers
+from unitgain.probe.noise import cosines, gradient_moments
 
 
 @dataclass(frozen=True)
@@ -74,6 +32,7 @@ class LayerTensors:
         weight_updates: the step's change of W_l (K, ...).
         saturated: the share of saturated entries of activations (G, K, ...) -> (G, K), None where the activation cannot
             saturate.
+        history: what earlier measured steps left, None where that isn't kept.
     """
 
     preactivation_gradients: Layers
@@ -84,44 +43,62 @@ class LayerTensors:
     bias_gradients: Layers
     weight_updates: Layers
     saturated: Callable[[Tensor], Tensor] | None = None
+    history: History | None = None
+
+    def norm(self, field: str) -> Tensor:
+        """The Frobenius norm of each member's and layer's tensor of a field, (K, L); see `norms`."""
+        if field not in self._norms:
+            self.take_norms([field])
+        return self._norms[field]
+
+    def take_norms(self, fields: Sequence[str]) -> None:
+        """Take the norms of some fields at once, which costs less than one after the other."""
+        layers: list[Layers] = [getattr(self, field) for field in fields]
+        if layers:
+            self._norms.update(zip(fields, norms(layers), strict=True))
 
     @cached_property
-    def weight_norms(self) -> Tensor:
-        """The Frobenius norms of the weights, (K, L)."""
-        return norm(self.weights)
+    def _norms(self) -> dict[str, Tensor]:
+        return {}
 
     @cached_property
-    def activation_means(self) -> list[Tensor]:
-        """The means of the activations of each group, (G, K)."""
-        return [h.flatten(2).mean(2) for _, h in self.activations.groups]
+    def statistics(self) -> _host.HostStatistics | _device.DeviceStatistics:
+        """Sums of the activations, each taken once."""
+        if self.activations.on_host:
+            return _host.HostStatistics(self.activations)
+        return _device.DeviceStatistics(self.activations)
+
+    @cached_property
+    def gradient_moments(self) -> tuple[Tensor, Tensor]:
+        """The trace of the covariance of examples' gradients, and the squared norm of their mean, (K, L) each."""
+        return gradient_moments(
+            self.preactivation_gradients, self.inputs, self.weights, self.bias_gradients
+        )
+
+    @cached_property
+    def silent_runs(self) -> list[Tensor] | None:
+        """On how many measured steps in a row, this one included, each unit was silent, (G, K, D); None: not kept."""
+        if self.history is None or self.history.silent_runs is None:
+            return None
+        return self.history.runs(self.statistics.silent)
+
+    def remember(self) -> None:
+        """Let the steps to come compare themselves with this one."""
+        if self.history is not None:
+            self.history.advance(self.silent_runs, self.weight_gradients)
 
 
 Quantity = Callable[[LayerTensors], Tensor]
 
-_SAFE_LEAST, _SAFE_GREATEST = 1e-15, 1e15
-_DIGITS = 0.01
-"""The share of a mean square that a variance must be to be told from it in float32."""
 
+def norms(fields: Sequence[Layers]) -> list[Tensor]:
+    """The Frobenius norm of each member's tensor of each layer, (K, L) a field, right where float32's squares are not.
 
-def norm(layers: Layers) -> Tensor:
-    """The Frobenius norm of each member's tensor of each layer, (K, L), right also where float32's squares are not.
-
-    Float32 squares vanish below 1e-23 and overflow above 1e19. A norm outside [1e-15, 1e15] is taken again in float64,
-    entry by entry, so that no member's bits depend on another's.
+    Float32 squares vanish below 1e-23 and overflow above 1e19. A norm outside [1e-15, 1e15] is taken in float64, entry
+    by entry, so that no member's bits depend on another's.
     """
-    plain = layers.reduce(lambda x: torch.linalg.vector_norm(x.flatten(2), dim=2))
-    if plain.dtype != torch.float32:
-        return plain
-    # Only on CPU is it free to look; elsewhere both are computed rather than waited for.
-    if plain.device.type == "cpu":
-        least, greatest = plain.aminmax()
-        if float(least) >= _SAFE_LEAST and float(greatest) <= _SAFE_GREATEST:
-            return plain
-    safe = (plain >= _SAFE_LEAST) & (plain <= _SAFE_GREATEST)
-    exact = layers.reduce(
-        lambda x: torch.linalg.vector_norm(x.flatten(2), dim=2, dtype=torch.float64)
-    )
-    return torch.where(safe, plain, exact.to(plain.dtype))
+    on_host = all(layers.on_host for layers in fields)
+    return _host.norms(fields) if on_host else _device.norms(fields)
 
 
 def grad_preactivation(t: LayerTensors) -> Tensor:
@@ -131,53 +108,56 @@ def grad_preactivation(t: LayerTensors) -> Tensor:
     (Schoenholz et al. 2017, arXiv 1611.01232, eq. 16). With $J = E_b[\ell_b]$ it is $\sqrt{B} \|dJ/dz\|_F$.
     """
     examples = next((g.shape[2] for _, g in t.preactivation_gradients.groups), 1)
-    return norm(t.preactivation_gradients) * math.sqrt(examples)
+    return t.norm("preactivation_gradients") * math.sqrt(examples)
 
 
 def grad_weight(t: LayerTensors) -> Tensor:
     """The Frobenius norm of the objective's gradient with respect to the layer's weights."""
-    return norm(t.weight_gradients)
+    return t.norm("weight_gradients")
 
 
 def grad_bias(t: LayerTensors) -> Tensor:
     """The norm of the objective's gradient with respect to the layer's biases."""
-    return norm(t.bias_gradients)
+    return t.norm("bias_gradients")
 
 
 def weight_norm(t: LayerTensors) -> Tensor:
     """The Frobenius norm of the layer's weights after the step."""
-    return t.weight_norms
+    return t.norm("weights")
 
 
 def update_ratio(t: LayerTensors) -> Tensor:
     """The Frobenius norm of the step's change of the weights over that of the weights themselves."""
-    return norm(t.weight_updates) / t.weight_norms
+    return t.norm("weight_updates") / t.norm("weights")
 
 
 def activation_mean(t: LayerTensors) -> Tensor:
     """The mean of the layer's activations over the batch and the units."""
-    return t.activations.table(t.activation_means)
+    return t.statistics.means()
 
 
 def activation_variance(t: LayerTensors) -> Tensor:
     """The variance (of the population) of the layer's activations over the batch and the units."""
-    means = zip(t.activations.groups, t.activation_means, strict=True)
-    return t.activations.table([_variance(h.flatten(2), mean) for (_, h), mean in means])
+    return t.statistics.variances()
 
 
-def _variance(x_GKN: Tensor, mean_GK: Tensor) -> Tensor:
-    """The variance of each row: its mean square less its squared mean, unless that would leave few digits.
+def activation_second_moment(t: LayerTensors) -> Tensor:
+    r"""The mean square of the layer's activations over the batch and the units.
 
-    That takes half the time of two passes, and a fifteenth of torch.var's on CPU.
+    In a wide network it is $E[\phi(\sqrt{q_l} z)^2]$, from which the length map makes $q_{l+1}$ (Poole et al. 2016,
+    arXiv 1606.05340, eq. 3).
     """
-    square: Tensor = torch.linalg.vector_norm(x_GKN, dim=2).square_().div_(x_GKN.shape[2])
-    plain = torch.addcmul(square, mean_GK, mean_GK, value=-1.0)
-    if x_GKN.device.type == "cpu" and float((plain / square).amin()) > _DIGITS:
-        least, greatest = plain.aminmax()
-        if float(least) > _SAFE_LEAST and float(greatest) < _SAFE_GREATEST:
-            return plain
-    safe = (plain > _DIGITS * square) & (plain > _SAFE_LEAST) & (plain < _SAFE_GREATEST)
-    return torch.where(safe, plain, (x_GKN - mean_GK.unsqueeze(2)).square_().mean(2))
+    return t.statistics.second_moments()
+
+
+def activation_correlation(t: LayerTensors) -> Tensor:
+    r"""The mean cosine between the activations of two examples, over all pairs of the batch.
+
+    $\frac{1}{B (B - 1)} \sum_{a \ne b} \cos(h_a, h_b)$: one where the layer no longer tells its inputs apart, as the
+    correlation map predicts of deep networks (Schoenholz et al. 2017, arXiv 1611.01232, eq. 5). Examples on which every
+    unit is zero have no direction and are left out; NaN if that leaves fewer than two.
+    """
+    return t.statistics.correlations()
 
 
 def silent_fraction(t: LayerTensors) -> Tensor:
@@ -185,18 +165,83 @@ def silent_fraction(t: LayerTensors) -> Tensor:
 
     Not the same as dead: inputs that collapse onto each other leave units silent that another batch would wake.
     """
+    return t.statistics.silences()
 
-    def silent(h: Tensor) -> Tensor:
-        return ((h.amax(2) == 0) & (h.amin(2) == 0)).to(h.dtype).flatten(2).mean(2)
 
-    return t.activations.reduce(silent)
+def dead_fraction(t: LayerTensors) -> Tensor:
+    """The share of the layer's units that were silent on each of the last `WINDOW` measured steps.
+
+    NaN until so many were measured, and where no history is kept.
+    """
+    if t.history is None or t.silent_runs is None:
+        return t.activations.table([_unknown(h) for _, h in t.activations.groups])
+    early_K = t.history.measured_K1[:, 0] < WINDOW - 1
+    share = [_share(run >= WINDOW, h) for run, (_, h) in _by_group(t.silent_runs, t)]
+    return t.activations.table([s.masked_fill_(early_K, torch.nan) for s in share])
 
 
 def saturated_fraction(t: LayerTensors) -> Tensor:
     """The share of the layer's activations within 5 % of an asymptote of the nonlinearity."""
     if t.saturated is None:
-        return t.activations.table([torch.zeros_like(mean) for mean in t.activation_means])
+        return t.activations.table([_unknown(h).zero_() for _, h in t.activations.groups])
     return t.activations.reduce(t.saturated)
+
+
+def gradient_noise_scale(t: LayerTensors) -> Tensor:
+    r"""The batch size at which the noise of the layer's gradient is as large as the gradient itself.
+
+    $\mathrm{tr} \Sigma / \|G\|^2$ from unbiased estimates of both (see `gradient_moments`), of the layer's weights and
+    biases and of the data's part of the objective: a penalty isn't in it. Infinite where the estimate of $\|G\|^2$
+    isn't positive, so that a batch can't tell the gradient from zero.
+
+    Reference:
+        McCandlish et al. 2018, arXiv 1812.06162, equation 2.9.
+    """
+    trace_KL, square_KL = t.gradient_moments
+    scale_KL = torch.where(square_KL <= 0, torch.inf, trace_KL / square_KL)
+    return scale_KL.to(_dtype(t))
+
+
+def gradient_snr(t: LayerTensors) -> Tensor:
+    r"""The squared norm of the layer's true gradient over the variance of the batch's estimate of it.
+
+    $\|G\|^2 / (\mathrm{tr} \Sigma / B)$, which is B over `gradient_noise_scale`; zero where the estimate of $\|G\|^2$
+    isn't positive.
+    """
+    trace_KL, square_KL = t.gradient_moments
+    examples = next(g.shape[2] for _, g in t.preactivation_gradients.groups)
+    return (square_KL.clamp(min=0) / (trace_KL / examples)).to(_dtype(t))
+
+
+def gradient_cosine(t: LayerTensors) -> Tensor:
+    """The cosine between the gradients of the layer's weights at this and at the last measured step.
+
+    NaN at the first one, where a gradient is zero, and where no history is kept.
+    """
+    if t.history is None or t.history.gradients is None:
+        return t.weight_gradients.table([_unknown(g) for _, g in t.weight_gradients.groups])
+    return cosines(t.weight_gradients, t.history.gradients)
+
+
+def _dtype(t: LayerTensors) -> torch.dtype:
+    """That of the data, but at least float32."""
+    _, gradient = t.preactivation_gradients.groups[0]
+    return torch.float64 if gradient.dtype == torch.float64 else torch.float32
+
+
+def _by_group(
+    values: list[Tensor], t: LayerTensors
+) -> "zip[tuple[Tensor, tuple[tuple[int, ...], Tensor]]]":
+    return zip(values, t.activations.groups, strict=True)
+
+
+def _share(which_GKD: Tensor, h: Tensor) -> Tensor:
+    """The share of the units, (G, K), in the type of the activations."""
+    return which_GKD.to(h.dtype).mean(2)
+
+
+def _unknown(h: Tensor) -> Tensor:
+    return h.new_full(h.shape[:2], torch.nan)
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -209,16 +254,55 @@ QUANTITIES: Mapping[str, Quantity] = {
         update_ratio,
         activation_mean,
         activation_variance,
+        activation_second_moment,
+        activation_correlation,
         silent_fraction,
+        dead_fraction,
         saturated_fraction,
+        gradient_noise_scale,
+        gradient_snr,
+        gradient_cosine,
     )
 }
+
+
+_READERS: Mapping[str, frozenset[str]] = {
+    "preactivation_gradients": frozenset(
+        {"grad_preactivation", "gradient_noise_scale", "gradient_snr"}
+    ),
+    "weight_gradients": frozenset({"grad_weight", "grad_bias", "gradient_cosine"}),
+    "weight_updates": frozenset({"update_ratio"}),
+}
+"""Which of the quantities read what a step has to keep for them."""
+
+
+_NORMED: Mapping[str, frozenset[str]] = {
+    "preactivation_gradients": frozenset({"grad_preactivation"}),
+    "weight_gradients": frozenset({"grad_weight"}),
+    "bias_gradients": frozenset({"grad_bias"}),
+    "weights": frozenset({"weight_norm", "update_ratio"}),
+    "weight_updates": frozenset({"update_ratio"}),
+}
+"""Which of the quantities are made of norms of which field."""
+
+
+def reads(quantities: Collection[str], field: str) -> bool:
+    """Whether some of these quantities may read a field of `LayerTensors`; one that isn't shipped may read any.
+
+    Example:
+        >>> reads(["grad_weight"], "weight_updates"), reads(["grad_weight", "my_own"], "weight_updates")
+        (False, True)
+    """
+    return any(name not in QUANTITIES or name in _READERS[field] for name in quantities)
 
 
 def measure(tensors: LayerTensors, quantities: Mapping[str, Quantity]) -> Tensor:
     """All quantities of one step as one tensor (Q, K, L) on the device of the data."""
     with torch.no_grad():
-        device = tensors.preactivation_gradients.groups[0][1].device
+        device = tensors.weights.groups[0][1].device
+        tensors.take_norms([field for field, names in _NORMED.items() if names & quantities.keys()])
         values = [quantity(tensors).to(device) for quantity in quantities.values()]
         # One that no layer has is a single row of NaN on the host: it takes the members' axis from the others.
-        return torch.stack(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
+        if len({value.shape for value in values}) > 1:
+            values = list(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
+        return torch.stack(values)

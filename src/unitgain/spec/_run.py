@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from unitgain.errors import ConfigError
-from unitgain.spec._base import Component, Count, Node, NonNegative
+from unitgain.spec._base import Component, Count, Index, Node, NonNegative
 from unitgain.spec._checks import cross_faults
 from unitgain.spec._data import (
     DATA_NODES,
@@ -59,9 +59,17 @@ Quantity = Literal[
     "update_ratio",
     "activation_mean",
     "activation_variance",
+    "activation_second_moment",
+    "activation_correlation",
     "silent_fraction",
+    "dead_fraction",
     "saturated_fraction",
+    "gradient_noise_scale",
+    "gradient_snr",
+    "gradient_cosine",
 ]
+FULL: tuple[Quantity, ...] = get_args(Quantity)[:12]
+"""What ``probe=full`` measures: what the verdict needs and what costs next to nothing beside it."""
 Initializer = Annotated[Component, slot(INITIALIZERS)]
 BiasInitializer = Annotated[Component, slot(BIAS_INITIALIZERS)]
 Named = Annotated[Component, slot(())]
@@ -74,11 +82,21 @@ EmptyIsNull = BeforeValidator(lambda value: None if value == {} else value)
 
 
 class Probe(Node):
-    """What is measured of gradient flow, and how often."""
+    """What is measured of gradient flow, and when: all the steps that any of the three keys names."""
 
     every: Count | None = Field(10, description="the number of steps between two measurements")
-    quantities: tuple[Quantity, ...] = get_args(Quantity)
+    per_decade: Count | None = Field(
+        None, description="the number of measurements in each tenfold of steps"
+    )
+    at: tuple[Index, ...] = Field((), description="further steps to measure")
+    quantities: tuple[Quantity, ...] = FULL
     extra: dict[str, Named] = Field({})
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is ever measured."""
+        scheduled = bool(self.every or self.per_decade or self.at)
+        return scheduled and bool(self.quantities or self.extra)
 
 
 class Callbacks(Node):

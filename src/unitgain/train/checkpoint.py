@@ -26,7 +26,8 @@ def pack_member(pack: Pack, k: int, state: Mapping[str, Tensor], facts: Mapping[
     Args:
         pack: whose member it is.
         k: which.
-        state: as ``Pack.state`` gives; without the optimizer's tensors for a checkpoint that is only evaluated.
+        state: as ``Pack.state`` gives; without the optimizer's and the probe's tensors for a checkpoint that is only
+            evaluated.
         facts: plain values that go along: epoch, step, ...
     """
     optimizer = {
@@ -34,11 +35,17 @@ def pack_member(pack: Pack, k: int, state: Mapping[str, Tensor], facts: Mapping[
         for name in pack.optimizer.state
         if f"optimizer.{name}" in state
     }
+    probe = {
+        name: state[f"probe.{name}"][k].clone()
+        for name in pack.probing.tensors()
+        if f"probe.{name}" in state
+    }
     content = {
         "format": FORMAT,
         "unitgain": __version__,
         "state_dict": pack.mlp.member_state(k, state),
         "optimizer": optimizer,
+        "probe": probe,
         **facts,
     }
     buffer = io.BytesIO()
@@ -88,3 +95,5 @@ def restore_member(pack: Pack, k: int, content: Mapping[str, Any]) -> None:
     pack.mlp.load_member_state(k, content["state_dict"])
     for name, block in pack.optimizer.state.items():
         pack.mlp.layout.load_member(block, k, content["optimizer"][name])
+    for name, block in pack.probing.tensors().items():
+        block[k].copy_(content["probe"][name])

@@ -136,7 +136,7 @@ class Member:
         what = {"loss": "the loss", "pre-activation": f"the pre-activation of {layer}"}
         first = what.get(blame.where, f"the gradient at {layer}")
         self.blame = {"step": blame.step, "layer": blame.layer, "where": blame.where}
-        see = "; gradients.parquet shows what came before" if self.spec.probe.every else ""
+        see = "; gradients.parquet shows what came before" if self.spec.probe.measures else ""
         self.message = (
             f"every loss must be finite, but at step {blame.step} {first} was the first that is not; "
             f"lower optimizer.lr or set trainer.gradient_clip_norm=1{see}"

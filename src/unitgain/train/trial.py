@@ -15,7 +15,8 @@ from unitgain.data import Prepared
 from unitgain.errors import ConfigError, explained
 from unitgain.nn.mlp import MLP
 from unitgain.pack.build import build_loss, extra_quantities
-from unitgain.probe.quantities import Layers, LayerTensors
+from unitgain.probe.layers import Layers
+from unitgain.probe.quantities import LayerTensors
 from unitgain.spec import Custom, RunSpec
 from unitgain.train.own import check_shape
 from unitgain.train.scores import Scores
@@ -71,7 +72,7 @@ def _try_metrics(spec: RunSpec, table: Prepared, dtype: torch.dtype) -> None:
 
 
 def _try_quantities(spec: RunSpec, mlp: MLP) -> None:
-    if not (spec.probe.every and spec.probe.extra):
+    if not (spec.probe.measures and spec.probe.extra):
         return
     tensors = _layer_tensors(mlp)
     for name, quantity in extra_quantities(spec).items():

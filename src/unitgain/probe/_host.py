@@ -1,0 +1,220 @@
+"""Reductions on CPU, by numpy: its dot products read memory twice as fast as torch's norms do.
+
+A member's numbers depend on no other member's: each product is a call of BLAS of its own, below the size at which BLAS
+shares a call among threads.
+
+Float32 squares vanish below 1e-23 and overflow above 1e19. What comes near that is taken again in float64: it is free
+to look here, and only what needs it pays.
+
+Shapes: F fields, K members, L layers, G layers of one shape, B examples, D units, N numbers of a tensor.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unitgain.probe.layers import Array, Layers
+
+_CHUNK = 4096
+"""Numbers of one dot product: OpenBLAS takes threads for more than 10,000."""
+_BLOCK = 2**15
+"""Numbers of one matrix of a product with two vectors: it takes threads for more than 2^17."""
+_SAFE_LEAST, _SAFE_GREATEST = 1e-30, 1e30
+"""Squares that float32 holds with all digits, and sums of them."""
+_DIGITS = 0.01
+"""The share of a mean square that a variance must be to be told from it in float32."""
+_NEAR_ONE = 1e-3
+"""Below this distance from one, a cosine is taken from the spread of directions."""
+
+
+def dot(x: Array, y: Array) -> Array:
+    """The sum of products over the last axis."""
+    size = x.shape[-1]
+    if size <= _CHUNK:
+        return np.asarray(np.vecdot(x, y))
+    whole = size // _CHUNK * _CHUNK
+    total: Array = np.add.reduce(np.vecdot(_chunks(x, whole), _chunks(y, whole)), -1)
+    if whole < size:
+        total += np.vecdot(x[..., whole:], y[..., whole:])
+    return total
+
+
+def _chunks(x: Array, size: int) -> Array:
+    return x[..., :size].reshape(*x.shape[:-1], -1, _CHUNK)
+
+
+def squares(x: Array) -> Array:
+    """The sum of squares over the last axis."""
+    return dot(x, x)
+
+
+def norms(fields: Sequence[Layers]) -> list[Tensor]:
+    """The Frobenius norm of each member's tensor of each layer, (K, L) for each of the fields."""
+    arrays = [x for layers in fields for x in layers.whole]
+    members = arrays[0].shape[1] if arrays else 1
+    kind = np.result_type(np.float32, *arrays)
+    square_FLK = np.full((len(fields), fields[0].count, members), np.nan, kind)
+    with np.errstate(all="ignore"):
+        for square_LK, layers in zip(square_FLK, fields, strict=True):
+            for place, x_GKN in zip(layers.places, layers.whole, strict=True):
+                square_LK[place] = squares(x_GKN)
+        norm_FLK = np.sqrt(square_FLK)
+        if kind == np.float32 and not _safe(square_FLK):
+            unsafe_FLK = (square_FLK < _SAFE_LEAST) | (square_FLK > _SAFE_GREATEST)
+            for norm_LK, unsafe_LK, layers in zip(norm_FLK, unsafe_FLK, fields, strict=True):
+                _look_again(norm_LK, unsafe_LK, layers)
+    return [norm_LK.T for norm_LK in torch.from_numpy(norm_FLK).unbind(0)]
+
+
+def _safe(square: Array) -> bool:
+    """Whether float32 holds all these squares; those that aren't numbers stay so however they are taken."""
+    least, greatest = np.fmin.reduce(square, None), np.fmax.reduce(square, None)
+    return bool(least >= _SAFE_LEAST and greatest <= _SAFE_GREATEST)
+
+
+def _look_again(norm_LK: Array, unsafe_LK: NDArray[np.bool_], layers: Layers) -> None:
+    """Take the norms in float64 whose squares float32 does not hold."""
+    for place, x_GKN in zip(layers.places, layers.whole, strict=True):
+        index = np.arange(layers.count)[place]
+        g, k = np.nonzero(unsafe_LK[index])
+        norm_LK[index[g], k] = np.sqrt(squares(x_GKN[g, k].astype(np.float64)))
+
+
+@final
+class HostStatistics:
+    """What there is to say of activations (K, B, D) by layer, each sum taken once.
+
+    Args:
+        layers: the activations.
+    """
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+        self.silent: list[Tensor] = []
+        """Which units are zero on every example, (G, K, D)."""
+        members = next((x.shape[1] for x in layers.example_arrays), 1)
+        kind = np.result_type(np.float32, *layers.example_arrays)
+        table_SLK = np.full((5, layers.count, members), np.nan, kind)
+        with np.errstate(all="ignore"):
+            for place, x_GKBD in zip(layers.places, layers.example_arrays, strict=True):
+                *values, silent_GKD = _statistics(x_GKBD)
+                self.silent.append(torch.from_numpy(silent_GKD))
+                for row_LK, value_GK in zip(table_SLK, values, strict=True):
+                    row_LK[place] = value_GK
+        self._table = [row_LK.T for row_LK in torch.from_numpy(table_SLK).unbind(0)]
+
+    def means(self) -> Tensor:
+        """The mean over examples and units, (K, L)."""
+        return self._table[0]
+
+    def second_moments(self) -> Tensor:
+        """The mean square over examples and units, (K, L)."""
+        return self._table[1]
+
+    def variances(self) -> Tensor:
+        """The variance over examples and units, (K, L)."""
+        return self._table[2]
+
+    def correlations(self) -> Tensor:
+        """The mean cosine over pairs of distinct examples, (K, L)."""
+        return self._table[3]
+
+    def silences(self) -> Tensor:
+        """The share of units that are zero on every example, (K, L)."""
+        return self._table[4]
+
+
+def _statistics(x_GKBD: Array) -> tuple[Array, ...]:
+    """Mean, mean square, variance, mean cosine, share of silent units, (G, K) each, and the silent units (G, K, D)."""
+    count, units = x_GKBD.shape[2:]
+    square_GKB = squares(x_GKBD)
+    # One product with two vectors reads the numbers as often as one with a single one.
+    weight_GK2B = np.ones((*x_GKBD.shape[:2], 2, count), x_GKBD.dtype)
+    np.divide(1.0, np.sqrt(square_GKB), out=weight_GK2B[:, :, 0])
+    sum_GK2D = _weighted_sums(weight_GK2B, x_GKBD)
+    mean_GK = np.add.reduce(sum_GK2D[:, :, 1], -1) / (count * units)
+    second_GK = np.add.reduce(square_GKB, -1) / (count * units)
+    variance_GK = second_GK - mean_GK * mean_GK
+    pairs = count * (count - 1) or np.nan
+    cosine_GK = ((squares(sum_GK2D[:, :, 0]) - count) / pairs).astype(x_GKBD.dtype)
+    exact = x_GKBD.dtype == np.float64
+    few = ~(variance_GK > _DIGITS * second_GK)
+    near = square_GKB.min() < _SAFE_LEAST if exact else not _safe(square_GKB)
+    if near or few.any():
+        _spread_again(variance_GK, second_GK, few, square_GKB, x_GKBD)
+    if near or not cosine_GK.max() < 1 - _NEAR_ONE:
+        _cosine_again(cosine_GK, square_GKB, x_GKBD)
+    silent_GKD = _silent(sum_GK2D[:, :, 1], x_GKBD)
+    share_GK = np.add.reduce(silent_GKD, -1, x_GKBD.dtype) / units
+    return mean_GK, second_GK, variance_GK, cosine_GK, share_GK, silent_GKD
+
+
+def _weighted_sums(weight_GK2B: Array, x_GKBD: Array) -> Array:
+    """Two weighted sums over the examples, (G, K, 2, D)."""
+    count, units = x_GKBD.shape[2:]
+    step = max(_BLOCK // units, 1)
+    total: Array = np.matmul(weight_GK2B[..., :step], x_GKBD[:, :, :step])
+    for first in range(step, count, step):
+        rows = slice(first, first + step)
+        total += np.matmul(weight_GK2B[..., rows], x_GKBD[:, :, rows])
+    return total
+
+
+def _spread_again(
+    variance_GK: Array,
+    second_GK: Array,
+    few_GK: NDArray[np.bool_],
+    square_GKB: Array,
+    x_GKBD: Array,
+) -> None:
+    """Take moments in float64 where squares leave float32's range, or their difference few digits."""
+    total_GK = np.add.reduce(square_GKB, -1)
+    unsafe_GK = few_GK | ~((total_GK > _SAFE_LEAST) & (total_GK < _SAFE_GREATEST))
+    g, k = np.nonzero(unsafe_GK)
+    wide = x_GKBD[g, k].reshape(len(g), -1).astype(np.float64)
+    second_GK[g, k] = squares(wide) / wide.shape[1]
+    wide -= (np.add.reduce(wide, -1) / wide.shape[1])[:, None]
+    variance_GK[g, k] = squares(wide) / wide.shape[1]
+
+
+def _cosine_again(cosine_GK: Array, square_GKB: Array, x_GKBD: Array) -> None:
+    r"""Take the mean cosine from the spread of directions, where that is near or squares leave float32's range.
+
+    With $\bar u$ the mean of the n directions, it is $1 - \sum_b |u_b - \bar u|^2 / (n - 1)$, which has all its
+    digits near one. Examples that are zero have no direction and don't count; with fewer than two others there is no
+    cosine.
+    """
+    least_GK, greatest_GK = square_GKB.min(-1), square_GKB.max(-1)
+    unclear_GK = ~(cosine_GK < 1 - _NEAR_ONE) | ~(least_GK >= _SAFE_LEAST)
+    if x_GKBD.dtype == np.float32:
+        unclear_GK |= greatest_GK > _SAFE_GREATEST
+    g, k = np.nonzero(unclear_GK)
+    if not len(g):
+        return
+    x_NBD, square_NB = x_GKBD[g, k], square_GKB[g, k]
+    if not _safe(square_NB):
+        x_NBD /= np.maximum(x_NBD.max(-1), -x_NBD.min(-1))[..., None]
+        square_NB = squares(x_NBD)
+    # A zero over its own size is no number, and so is its square.
+    there_NB1 = (x_GKBD[g, k] != 0).any(-1)[..., None]
+    x_NBD *= (1.0 / np.sqrt(square_NB))[..., None]
+    if not there_NB1.all():
+        x_NBD = np.where(there_NB1, x_NBD, 0)
+    count_N = there_NB1.sum((1, 2), dtype=np.float64)
+    x_NBD -= (x_NBD.sum(1) / count_N[:, None]).astype(x_NBD.dtype)[:, None]
+    spread_NB = np.where(there_NB1[..., 0], squares(x_NBD), 0)
+    cosine_GK[g, k] = np.where(count_N > 1, 1.0 - spread_NB.sum(-1) / (count_N - 1), np.nan)
+
+
+def _silent(sum_GKD: Array, x_GKBD: Array) -> NDArray[np.bool_]:
+    """Units whose numbers are all zero: their sum is, and where no number is negative that says it all."""
+    candidate: NDArray[np.bool_] = sum_GKD == 0
+    if candidate.any() and not x_GKBD.min() >= 0:
+        g, k = np.nonzero(candidate.any(-1))
+        rows = x_GKBD[g, k]
+        candidate[g, k] = (rows.max(1) == 0) & (rows.min(1) == 0)
+    return candidate

@@ -1,0 +1,84 @@
+"""What measured steps leave for those that come after: some quantities compare.
+
+Shapes: K members, L layers, G layers of one shape, D units, N numbers of a weight.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Self, final
+
+from torch import Tensor
+
+from unitgain.probe.layers import Layers
+
+WINDOW = 10
+"""Measured steps on all of which a unit must be silent to count as dead."""
+
+
+@final
+class History:
+    """How long each unit has been silent, and the gradient of the last measured step.
+
+    Args:
+        silent_runs: on how many measured steps in a row each unit was silent, (K, D) by layer; None: not kept.
+        gradients: dJ/dW_l of the last measured step, (K, N) by layer, zero before the first; None: not kept.
+        measured_K1: how many steps were measured.
+    """
+
+    def __init__(
+        self, silent_runs: Layers | None, gradients: Layers | None, measured_K1: Tensor
+    ) -> None:
+        self.silent_runs, self.gradients, self.measured_K1 = silent_runs, gradients, measured_K1
+
+    @classmethod
+    def of(cls, quantities: Collection[str], units: Layers, weights: Layers) -> Self | None:
+        """The beginning of what these quantities need; None if they need nothing.
+
+        Args:
+            quantities: their names.
+            units: tensors (K, D) or (K, ..., D) of the layers that have activations.
+            weights: tensors shaped like dJ/dW_l.
+        """
+        dead, cosine = "dead_fraction" in quantities, "gradient_cosine" in quantities
+        if not (dead or cosine):
+            return None
+        _, like = weights.groups[0]
+        return cls(
+            _zeros(units, units_only=True) if dead else None,
+            _zeros(weights, units_only=False) if cosine else None,
+            like.new_zeros((like.shape[1], 1)),
+        )
+
+    def runs(self, silent: Sequence[Tensor]) -> list[Tensor]:
+        """On how many measured steps in a row units were silent, with a step (G, K, D) that isn't recorded yet."""
+        if self.silent_runs is None:
+            raise ValueError("silent runs are kept only where dead_fraction is asked for")
+        past = zip(self.silent_runs.groups, silent, strict=True)
+        return [(run + 1) * s for (_, run), s in past]
+
+    def advance(self, runs: Sequence[Tensor] | None, gradients: Layers) -> None:
+        """Record a step: what ``runs`` gave, and the gradients."""
+        self.measured_K1 += 1
+        if self.silent_runs is not None and runs is not None:
+            for (_, kept), run in zip(self.silent_runs.groups, runs, strict=True):
+                kept.copy_(run)
+        if self.gradients is not None:
+            for (_, kept), (_, now) in zip(self.gradients.groups, gradients.groups, strict=True):
+                kept.copy_(now.flatten(2))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, members first: what a checkpoint needs."""
+        named = {"measured": self.measured_K1}
+        for name, layers in (("silent_runs", self.silent_runs), ("gradients", self.gradients)):
+            if layers is not None:
+                groups = enumerate(layers.groups)
+                named |= {f"{name}.{i}": tensor.transpose(0, 1) for i, (_, tensor) in groups}
+        return named
+
+
+def _zeros(layers: Layers, *, units_only: bool) -> Layers:
+    """Zeros (G, K, N), or (G, K, D) of the last axis alone."""
+    groups = []
+    for indices, tensor in layers.groups:
+        size = tensor.shape[-1] if units_only else tensor[0, 0].numel()
+        groups.append((indices, tensor.new_zeros((*tensor.shape[:2], size))))
+    return Layers(layers.count, tuple(groups))
