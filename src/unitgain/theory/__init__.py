@@ -26,21 +26,34 @@ from unitgain.theory.criticality import (
     critical_sigma_w,
     double_critical,
 )
-from unitgain.theory.gaussian import Moments, PairMoments, moments, pair_expectation
+from unitgain.theory.finite_width import LogNorm, dead_at_birth, log_norm
+from unitgain.theory.gaussian import (
+    Moments,
+    Nodes,
+    PairMoments,
+    moments,
+    nodes,
+    pair_expectation,
+)
+from unitgain.theory.jacobian import Jacobian, product_density
 from unitgain.theory.kernels import arc_cosine, erf_kernel, leaky_relu_kernel
 from unitgain.theory.mean_field import MeanField, Phase
 
 __all__ = [
     "Activation",
     "Critical",
+    "Jacobian",
+    "LogNorm",
     "MeanField",
     "Moments",
+    "Nodes",
     "PairMoments",
     "Phase",
     "arc_cosine",
     "critical",
     "critical_line",
     "critical_sigma_w",
+    "dead_at_birth",
     "double_critical",
     "elu",
     "erf",
@@ -50,8 +63,11 @@ __all__ = [
     "identity",
     "leaky_relu",
     "leaky_relu_kernel",
+    "log_norm",
     "moments",
+    "nodes",
     "pair_expectation",
+    "product_density",
     "relu",
     "selu",
     "sigmoid",

@@ -95,6 +95,35 @@ def moments(activation: Activation, q: ArrayLike) -> Moments:
     return Moments(*(row.reshape(q.shape) for row in result))
 
 
+class Nodes(NamedTuple):
+    """A Gaussian as a discrete distribution that gives the same expectations.
+
+    Attributes:
+        weights_M: The nodes' probabilities.
+        value_M: phi at the nodes.
+        slope_M: phi' at the nodes.
+    """
+
+    weights_M: Array
+    value_M: Array
+    slope_M: Array
+
+
+def nodes(activation: Activation, q: float) -> Nodes:
+    """An activation and its slope over z ~ N(0, q), for expectations of any function of the two.
+
+    Example:
+        >>> from unitgain.theory.activations import relu
+        >>> at = nodes(relu(), 1.0)
+        >>> round(float(at.weights_M @ at.value_M**4), 12)
+        1.5
+    """
+    sd = math.sqrt(max(q, _SMALLEST))
+    grid = grid_of(activation, *octaves_of(sd, sd))
+    weights_M = grid.weights_M * np.exp(-0.5 * np.square(grid.x_M / sd))
+    return Nodes(weights_M / (sd * math.sqrt(2.0 * math.pi)), grid.value_M, grid.slope_M)
+
+
 class PairMoments(NamedTuple):
     """Expectations over a pair (u_1, u_2) of Gaussians, each of the shape of what was given.
 

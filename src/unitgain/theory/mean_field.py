@@ -70,8 +70,8 @@ class MeanField:
         ('ordered', 0.759, 21.8)
 
     Reference:
-        Poole et al. 2016, arXiv 1606.05340, equations 3 to 5; Schoenholz et al. 2017, arXiv 1611.01232, equations 3
-        to 9, and section 5 (dropout).
+        Poole et al. 2016, arXiv 1606.05340, equations 3 to 5; Schoenholz et al. 2017, arXiv 1611.01232
+        (depth scales, dropout).
     """
 
     activation: Activation
