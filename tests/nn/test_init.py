@@ -555,16 +555,15 @@ def test_yaml_schema_and_function_agree_on_names_and_defaults(group, classes):
         assert {p.name for p in parameters} == set(component.arguments())
         for p in parameters:
             assert p.default in (component.arguments()[p.name], p.empty)
-        assert isinstance(
-            function(**component.arguments()), init.Initializer | init.BiasInitializer
-        )
+        made = function(**component.arguments())
+        assert isinstance(made, init.Initializer | init.Derived | init.BiasInitializer)
 
 
 def test_every_option_that_is_asked_for_is_there():
     assert set(options("init")) == {
         *("zeros", "constant", "normal", "uniform", "xavier", "he", "kaiming", "lecun"),
         *("orthogonal", "truncated_normal", "sparse", "identity", "mean_field", "torch_default"),
-        "lsuv",
+        *("lsuv", "critical", "scaled_residual", "spectral"),
     }
     assert options("init")["kaiming"] == options("init")["he"]
     assert set(options("bias_init")) == {"from_init", "zeros", "constant", "normal", "uniform"}

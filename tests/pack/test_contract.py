@@ -86,7 +86,15 @@ def test_residual_bias_and_dropout_equal_torch_nn(lab, norm, position, residual,
 )
 def test_initializers_equal_torch_nn(lab, init, bias_init):
     specs = [
-        lab.spec(seed, init=init, bias_init=bias_init, activation="silu", width=6)
+        lab.spec(
+            seed,
+            # At its base width spectral has no rates of its own.
+            init=(init, {"base_width": 6}) if init == "spectral" else init,
+            bias_init=bias_init,
+            activation="silu",
+            width=6,
+            residual=init == "scaled_residual",
+        )
         for seed in (0, 1)
     ]
     assert_twin(lab, specs, 17)
@@ -229,12 +237,12 @@ def scaled(lab, **common):
     ]
 
 
-@pytest.mark.parametrize("dropout", options("dropout"))
+@pytest.mark.parametrize("dropout", ["none", "alpha_dropout"])
 @pytest.mark.parametrize(("norm", "position"), NORMS)
 def test_scaled_branches_equal_torch_nn(lab, norm, position, dropout):
     rate = (dropout, RATES[dropout])
     specs = scaled(lab, activation="gelu", norm=norm, norm_position=position, dropout=rate)
-    assert_twin(lab, specs, 17)
+    assert_twin(lab, specs, 4)
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed", "64"])
@@ -248,8 +256,27 @@ def test_scaled_branches_are_alone_what_they_are_packed(lab, dropout, precision)
 @pytest.mark.parametrize("init", INITS)
 def test_initializers_are_alone_what_they_are_packed(lab, init):
     specs = [
-        lab.spec(k, init=init if k else "he", output_init="constant" if k == 2 else None, width=33)
+        lab.spec(
+            k,
+            init=init if k else "he",
+            output_init="constant" if k == 2 else None,
+            width=33,
+            residual=init == "scaled_residual",
+        )
         for k in range(3)
+    ]
+    assert_alone(lab, specs, (0, 1, 2), epochs=1)
+
+
+@pytest.mark.parametrize("precision", ["32", "64"])
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_rates_of_layers_are_alone_what_they_are_packed(lab, optimizer, precision):
+    # Widths that aren't multiples of the alignment, and neighbours without rates of their own.
+    inits = (("spectral", {"base_width": 8}), "he", ("spectral", {"base_width": 24}))
+    extra = {"weight_decay": 0.1}
+    specs = [
+        lab.spec(k, init=init, width=[33, 7], precision=precision, optimizer=(optimizer, extra))
+        for k, init in enumerate(inits)
     ]
     assert_alone(lab, specs, (0, 1, 2), epochs=1)
 

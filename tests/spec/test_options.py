@@ -54,7 +54,9 @@ def typed(group: str, name: str, node: dict) -> Component:
     data = {"_target_": "unitgain.data.sources.digits"}
     if key in ("MSE", "MAE", "Huber"):
         data = {"_target_": "unitgain.data.sources.diabetes"}
-    return getattr(parse({group: node, "data": data}), group)
+    residual = node["_target_"] == "unitgain.nn.init.scaled_residual"
+    model = {"_target_": "unitgain.nn.MLP", "residual": residual}
+    return getattr(parse({"model": model, "data": data} | {group: node}), group)
 
 
 @pytest.mark.parametrize(("group", "path"), OPTIONS)

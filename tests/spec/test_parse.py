@@ -198,6 +198,20 @@ def test_all_faults_come_at_once_nested_ones_and_those_between_keys_too():
             r"set model.residual=true\?",
         ),
         (
+            {"init": {"_target_": "unitgain.nn.init.scaled_residual"}},
+            r"init: scaled_residual needs residual branches, got model.residual=false; "
+            r"set model.residual=true\?",
+        ),
+        (
+            {
+                "first_init": {"_target_": "unitgain.nn.init.scaled_residual"},
+                "model": {**MLP, "residual": True, "depth": 25},
+                "norm": {"_target_": "unitgain.nn.RMSNorm"},
+            },
+            r"first_init: scaled_residual can't go with a norm, which undoes the scale of weights, "
+            r"got norm=RMSNorm; set model.branch_scale=0.2 and init=critical, or norm=none",
+        ),
+        (
             {"optimizer": {**SGD, "nesterov": True}},
             "optimizer.nesterov: needs optimizer.momentum above 0, got 0",
         ),

@@ -7,9 +7,10 @@ import pytest
 from unitgain.nn import init
 from unitgain.spec import _init as spec
 from unitgain.spec._slot import targets_of
-from unitgain.theory import weights
+from unitgain.theory import derived, weights
 
-NAMES = [target.rpartition(".")[2] for node in spec.INITIALIZERS for target in targets_of(node)]
+SHIPPED = [target.rpartition(".")[2] for node in spec.INITIALIZERS for target in targets_of(node)]
+NAMES = [name for name in SHIPPED if name not in derived.DERIVED]
 BIASES = [t.rpartition(".")[2] for node in spec.BIAS_INITIALIZERS for t in targets_of(node)]
 
 
@@ -19,6 +20,14 @@ def test_every_shipped_initializer_has_a_namesake_with_its_arguments(name):
     assert list(inspect.signature(ours).parameters.values()) == list(
         inspect.signature(theirs).parameters.values()
     )
+
+
+@pytest.mark.parametrize("name", derived.DERIVED)
+def test_those_that_follow_from_the_network_take_its_facts_first(name):
+    assert name in SHIPPED
+    facts, *others = inspect.signature(getattr(derived, name)).parameters.values()
+    assert facts.annotation is derived.Facts
+    assert others == list(inspect.signature(getattr(init, name)).parameters.values())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, final
+from functools import partial
+from typing import Protocol, final, overload
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from unitgain.errors import ConfigError, explained
 from unitgain.nn._init_lsuv import LSUV
 from unitgain.nn._names import name_of
+from unitgain.theory.derived import Facts, Kind, Rule
 
 
 class WeightFill(Protocol):
@@ -40,6 +42,8 @@ class Initializer:
         bias: Called as ``bias(tensor, fan_in, generator=g)``; None leaves zeros.
         bias_std: fan_in -> the stated standard deviation of a bias over draws.
         data_driven: What is done on a batch of data after the fill; None for nothing.
+        rate_factor: (rule, kind, fan_in, fan_out) -> what the layer's learning rate is multiplied
+            by; None for 1.
 
     Example:
         >>> import torch
@@ -56,6 +60,24 @@ class Initializer:
     bias: BiasFill | None = None
     bias_std: Callable[[int], float] | None = None
     data_driven: LSUV | None = None
+    rate_factor: Callable[[Rule, Kind, int, int], float] | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Derived:
+    """An initializer that follows from the network: it is made once that is known.
+
+    Attributes:
+        make: Facts -> the initializer of the layers that they hold for. Called once a member for
+            the first layer, the output layer, and each kind of layer between them.
+
+    Example:
+        >>> from unitgain.nn.init import mean_field
+        >>> shallow = Derived(lambda facts: mean_field(sigma_w=1.0 + 1.0 / facts.depth))
+    """
+
+    make: Callable[[Facts], Initializer]
 
 
 @final
@@ -72,7 +94,17 @@ class BiasInitializer:
     std: Callable[[int], float] | None = None
 
 
-def with_bias(initializer: Initializer, bias: BiasInitializer | None) -> Initializer:
+@overload
+def with_bias(initializer: Initializer, bias: BiasInitializer | None) -> Initializer: ...
+
+
+@overload
+def with_bias(initializer: Derived, bias: BiasInitializer | None) -> Derived: ...
+
+
+def with_bias(
+    initializer: Initializer | Derived, bias: BiasInitializer | None
+) -> Initializer | Derived:
     """The same initializer with its bias replaced; None keeps what it says of biases itself.
 
     Example:
@@ -82,7 +114,13 @@ def with_bias(initializer: Initializer, bias: BiasInitializer | None) -> Initial
     """
     if bias is None:
         return initializer
+    if isinstance(initializer, Derived):
+        return Derived(partial(_made_with_bias, initializer, bias))
     return replace(initializer, bias=bias.fill, bias_std=bias.std)
+
+
+def _made_with_bias(derived: Derived, bias: BiasInitializer, facts: Facts) -> Initializer:
+    return with_bias(derived.make(facts), bias)
 
 
 def fill_member(
@@ -127,7 +165,7 @@ def fill_member(
         bias_O.copy_(drawn)
 
 
-def as_initializer(value: object, key: str = "init") -> Initializer:
+def as_initializer(value: object, key: str = "init") -> Initializer | Derived:
     """An initializer out of what a configuration gave.
 
     A plain function is enough: ``fn(weight, generator)`` fills a (out, in) weight in place. The
@@ -135,7 +173,7 @@ def as_initializer(value: object, key: str = "init") -> Initializer:
     and one that draws nothing may leave ``generator`` out.
 
     Args:
-        value: An `Initializer`, or a function.
+        value: An `Initializer`, a `Derived`, or a function.
         key: Where the configuration gave it, for the errors.
 
     Raises:
@@ -152,7 +190,7 @@ def as_initializer(value: object, key: str = "init") -> Initializer:
         >>> torch.allclose(weight @ weight.T, 4 * torch.eye(3), atol=1e-5)
         True
     """
-    if isinstance(value, Initializer):
+    if isinstance(value, Initializer | Derived):
         return value
     if isinstance(value, BiasInitializer):
         raise ConfigError(
@@ -180,7 +218,7 @@ def as_bias_initializer(value: object) -> BiasInitializer | None:
     """
     if value is None or isinstance(value, BiasInitializer):
         return value
-    if isinstance(value, Initializer):
+    if isinstance(value, Initializer | Derived):
         raise ConfigError(
             "bias_init: an initializer of biases is needed, but this one fills weights; "
             "use one of unitgain.nn.init.bias_zeros, bias_constant, bias_normal, bias_uniform"

@@ -4,13 +4,17 @@ Each option is a function that gives an `Initializer`: what fills one member's w
 of ``torch.nn.Linear``, (out, in), from a generator alone, and the standard deviation that it
 states. A user's own function ``fn(weight, generator)`` is enough: `as_initializer` wraps it.
 
-Biases are zeros, but for `mean_field` and `torch_default`, which say more; ``bias_init`` has the
-last word through `with_bias`.
+`critical`, `scaled_residual` and `spectral` follow from the network and give a `Derived`, which
+makes an `Initializer` of its `Facts`.
+
+Biases are zeros, but for `mean_field`, `torch_default` and `critical`, which say more; ``bias_init``
+has the last word through `with_bias`.
 """
 
 from unitgain.nn._init_base import (
     BiasFill,
     BiasInitializer,
+    Derived,
     Initializer,
     WeightFill,
     as_bias_initializer,
@@ -19,6 +23,7 @@ from unitgain.nn._init_base import (
     with_bias,
 )
 from unitgain.nn._init_bias import bias_constant, bias_normal, bias_uniform, bias_zeros
+from unitgain.nn._init_derived import critical, scaled_residual, spectral
 from unitgain.nn._init_lsuv import LSUV, lsuv_rescale, lsuv_scales
 from unitgain.nn._init_random import (
     he,
@@ -31,11 +36,14 @@ from unitgain.nn._init_random import (
     xavier,
 )
 from unitgain.nn._init_structured import constant, identity, lsuv, orthogonal, sparse, zeros
+from unitgain.theory.derived import Facts
 
 __all__ = [
     "LSUV",
     "BiasFill",
     "BiasInitializer",
+    "Derived",
+    "Facts",
     "Initializer",
     "WeightFill",
     "as_bias_initializer",
@@ -45,6 +53,7 @@ __all__ = [
     "bias_uniform",
     "bias_zeros",
     "constant",
+    "critical",
     "fill_member",
     "he",
     "identity",
@@ -55,7 +64,9 @@ __all__ = [
     "mean_field",
     "normal",
     "orthogonal",
+    "scaled_residual",
     "sparse",
+    "spectral",
     "torch_default",
     "truncated_normal",
     "uniform",

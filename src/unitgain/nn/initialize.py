@@ -9,26 +9,53 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unitgain.nn.init import LSUV, Initializer, fill_member, lsuv_rescale
+from unitgain.errors import ConfigError
+from unitgain.nn.facts import facts_of, theory_of
+from unitgain.nn.init import LSUV, Derived, Initializer, fill_member, lsuv_rescale
 from unitgain.nn.mlp import MLP, Trace
 from unitgain.nn.streams import generator
+from unitgain.theory.derived import Kind, Rule
 
 
 @dataclass(frozen=True)
 class MemberInit:
     """How one member begins: its hidden layers, and apart, if given, its first layer and its output layer."""
 
-    hidden: Initializer
-    first: Initializer | None = None
-    output: Initializer | None = None
+    hidden: Initializer | Derived
+    first: Initializer | Derived | None = None
+    output: Initializer | Derived | None = None
 
-    def of_layer(self, i: int, depth: int) -> Initializer:
+    def of_layer(self, i: int, depth: int) -> Initializer | Derived:
         """The initializer of linear map i (0 is the first, ``depth`` the output)."""
         if i == depth:
             return self.output or self.hidden
         if i == 0:
             return self.first or self.hidden
         return self.hidden
+
+
+def layer_initializers(mlp: MLP, inits: Sequence[MemberInit]) -> list[list[Initializer]]:
+    """The initializer of each layer of each member, those that are derived made of the network's facts."""
+    activation = theory_of(mlp.activation) if any(map(_derives, inits)) else None
+    found = []
+    for k, init in enumerate(inits):
+        made: dict[object, Initializer] = {}
+        layers = []
+        for i, layer in enumerate(mlp.layers):
+            chosen = init.of_layer(i, mlp.depth)
+            if isinstance(chosen, Derived):
+                kind = (i == 0, i == mlp.depth, layer.skip)
+                if kind not in made:
+                    assert activation is not None
+                    made[kind] = chosen.make(facts_of(mlp, k, i, activation))
+                chosen = made[kind]
+            layers.append(chosen)
+        found.append(layers)
+    return found
+
+
+def _derives(init: MemberInit) -> bool:
+    return any(isinstance(each, Derived) for each in (init.hidden, init.first, init.output))
 
 
 def initialize(mlp: MLP, inits: Sequence[MemberInit]) -> None:
@@ -38,11 +65,41 @@ def initialize(mlp: MLP, inits: Sequence[MemberInit]) -> None:
     leaves the others' numbers as they were.
     """
     parts = mlp.layout.views(mlp.theta.detach())
-    for k, (seed, init) in enumerate(zip(mlp.seeds, inits, strict=True)):
+    members = zip(mlp.seeds, layer_initializers(mlp, inits), strict=True)
+    for k, (seed, initializers) in enumerate(members):
         for i, layer in enumerate(mlp.layers):
             weight = parts[layer.weight][k].T
             bias = None if layer.bias is None else parts[layer.bias][k, 0]
-            fill_member(weight, bias, init.of_layer(i, mlp.depth), generator(seed, "init", i))
+            fill_member(weight, bias, initializers[i], generator(seed, "init", i))
+
+
+def rate_factors(mlp: MLP, inits: Sequence[MemberInit], rule: Rule | None) -> Tensor | None:
+    """What each parameter's learning rate is multiplied by, (K, P); None where that is 1 throughout.
+
+    Args:
+        mlp: the network.
+        inits: as given to `initialize`.
+        rule: how the optimizer's steps follow the gradient, None where it doesn't say.
+
+    Raises:
+        ConfigError: an initializer asks for factors, and the optimizer has no rule.
+    """
+    factor_KP = torch.ones(mlp.members, mlp.layout.total, dtype=torch.float64)
+    widths = mlp.shape.all_widths
+    for k, initializers in enumerate(layer_initializers(mlp, inits)):
+        for slot in mlp.layout.slots:
+            of_layer = initializers[slot.layer].rate_factor
+            if of_layer is None:
+                continue
+            if rule is None:
+                raise ConfigError(
+                    "init: rates that differ between layers need an optimizer whose class says `rule`, "
+                    "'sgd' or 'adam', but this one doesn't; say so there, or choose init=critical"
+                )
+            kind: Kind = "weight" if slot.kind == "weight" else "vector"
+            factor = of_layer(rule, kind, *widths[slot.layer : slot.layer + 2])
+            factor_KP[k, slot.offset : slot.offset + slot.size] = factor
+    return None if bool((factor_KP == 1.0).all()) else factor_KP
 
 
 def initialize_from_data(
@@ -59,8 +116,9 @@ def initialize_from_data(
     Reference:
         Mishkin and Matas 2016, arXiv 1511.06422, algorithm 1.
     """
+    initializers = layer_initializers(mlp, inits)
     for i in range(mlp.depth + 1):
-        wanted = [init.of_layer(i, mlp.depth).data_driven for init in inits]
+        wanted = [of_member[i].data_driven for of_member in initializers]
         for settings in dict.fromkeys(w for w in wanted if w is not None):
             chosen = [k for k, w in enumerate(wanted) if w == settings]
             _rescale_layer(mlp, i, settings, chosen, x_KBD, rows)

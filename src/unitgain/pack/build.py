@@ -10,8 +10,19 @@ from unitgain.data import Prepared
 from unitgain.errors import ConfigError, UnitgainWarning
 from unitgain.nn.activations import as_activation, saturation_bounds
 from unitgain.nn.dropout import DropoutKind
-from unitgain.nn.init import Initializer, as_bias_initializer, as_initializer, with_bias
-from unitgain.nn.initialize import MemberInit, initialize, initialize_from_data
+from unitgain.nn.init import (
+    Derived,
+    Initializer,
+    as_bias_initializer,
+    as_initializer,
+    with_bias,
+)
+from unitgain.nn.initialize import (
+    MemberInit,
+    initialize,
+    initialize_from_data,
+    rate_factors,
+)
 from unitgain.nn.layout import row_quantum
 from unitgain.nn.losses import Loss, as_loss
 from unitgain.nn.mlp import MLP, Shape
@@ -19,6 +30,7 @@ from unitgain.nn.norm import Norm
 from unitgain.pack.batches import PackData
 from unitgain.pack.engine import Pack
 from unitgain.pack.optim import Optimizer
+from unitgain.pack.probing import ProbePlan
 from unitgain.pack.schedule import Schedule
 from unitgain.probe.quantities import QUANTITIES, Quantity
 from unitgain.spec import Component, Custom, RunSpec, instantiate, locate
@@ -30,7 +42,6 @@ def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], *, fill: boo
     """The network of some runs, filled by their initializers (data-driven ones come later, see `build_pack`).
 
     Args:
-from unitgain.pack.probing import ProbePlan
         specs: of runs whose shape agrees.
         tables: one a run.
         fill: whether to; a network that goes on from another's state needn't be.
@@ -101,10 +112,11 @@ def build_pack(
         dtype=mlp.theta.dtype,
     )
     _check_batches(mlp, data)
+    inits = [_member_init(s) for s in specs]
     if fresh:
         first = data.epoch(0)[0]
         x, _ = data.gather(first.index)
-        initialize_from_data(mlp, [_member_init(s) for s in specs], x, first.rows)
+        initialize_from_data(mlp, inits, x, first.rows)
     schedules: list[Schedule] = [instantiate(s.scheduler, _key_="scheduler") for s in specs]
     if fresh and spec.debug is None:
         _check_warmup(schedules, epochs(spec) * data.steps_per_epoch)
@@ -112,7 +124,7 @@ def build_pack(
         mlp,
         data,
         build_loss(specs, device),
-        _optimizer(specs, mlp, schedules),
+        _optimizer(specs, mlp, inits, schedules),
         schedules,
         epochs=epochs(spec),
         l2=[s.l2_penalty for s in specs],
@@ -184,7 +196,7 @@ def _member_init(spec: RunSpec) -> MemberInit:
         None if spec.bias_init is None else instantiate(spec.bias_init, _key_="bias_init")
     )
 
-    def made(node: Component | None, key: str) -> Initializer | None:
+    def made(node: Component | None, key: str) -> Initializer | Derived | None:
         return (
             None
             if node is None
@@ -199,7 +211,12 @@ def _member_init(spec: RunSpec) -> MemberInit:
     )
 
 
-def _optimizer(specs: Sequence[RunSpec], mlp: MLP, schedules: Sequence[Schedule]) -> Optimizer:
+def _optimizer(
+    specs: Sequence[RunSpec],
+    mlp: MLP,
+    inits: Sequence[MemberInit],
+    schedules: Sequence[Schedule],
+) -> Optimizer:
     kind = locate(specs[0].optimizer.target)
     if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
         raise ConfigError(
@@ -207,7 +224,11 @@ def _optimizer(specs: Sequence[RunSpec], mlp: MLP, schedules: Sequence[Schedule]
             "use optimizer=sgd, adam, adamw or rmsprop"
         )
     moves = any(s.momentum(_ONE_STEP, 1) is not None for s in schedules)
-    return kind(mlp.theta, [s.optimizer.arguments() for s in specs], moves_momentum=moves)
+    optimizer = kind(mlp.theta, [s.optimizer.arguments() for s in specs], moves_momentum=moves)
+    factor_KP = rate_factors(mlp, inits, optimizer.rule)
+    if factor_KP is not None:
+        optimizer.scale_rates(factor_KP)
+    return optimizer
 
 
 _ONE_STEP = torch.zeros(1, dtype=torch.float64).numpy()

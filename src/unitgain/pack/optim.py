@@ -15,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unitgain.pack.fused import Fused
+from unitgain.theory.derived import Rule
+
 Array = NDArray[np.float64]
 
 
@@ -23,11 +26,17 @@ class Optimizer(abc.ABC):
 
     ``state`` holds named tensors (K, P) that start at zero: with the count of steps, all that a checkpoint needs.
 
+    Attributes:
+        rule: whether steps are in proportion to gradients ("sgd") or of a size that doesn't depend on theirs ("adam"):
+            what initializers that set rates a layer must know. None: they are refused.
+
     Args:
         theta_KP: the block of parameters.
         members: one mapping of hyperparameters a member, the keyword arguments of the configuration.
         moves_momentum: whether some member's schedule moves momentum.
     """
+
+    rule: Rule | None = None
 
     def __init__(
         self,
@@ -37,6 +46,8 @@ class Optimizer(abc.ABC):
         moves_momentum: bool = False,
     ) -> None:
         self.theta = theta_KP
+        self.rate_factor: Tensor | None = None
+        self._rated: Tensor | None = None
         self.members = list(members)
         self.moves_momentum = moves_momentum
         self.decays = bool(self.per_member("weight_decay").any())
@@ -46,6 +57,20 @@ class Optimizer(abc.ABC):
         self._coefficients: list[dict[str, Tensor]] = []
         self._first_step, self._last = 0, 0
         self._lr_SK = self.lr[None]
+
+    def scale_rates(self, factor_KP: Tensor) -> None:
+        """Multiply the learning rate of each parameter with a factor of its own from now on.
+
+        An optimizer's ``update`` passes what it takes times the rate through ``rated``. AdamW's decay keeps its rate.
+        """
+        self.rate_factor = factor_KP.to(self.theta)
+        self._rated = torch.empty_like(self.rate_factor)
+
+    def rated(self, step_KP: Tensor) -> Tensor:
+        """A step times the factors of `scale_rates`, in memory that the next call overwrites; itself without any."""
+        if self.rate_factor is None:
+            return step_KP
+        return torch.mul(step_KP, self.rate_factor, out=self._rated)
 
     @abc.abstractmethod
     def state_names(self) -> tuple[str, ...]:
@@ -78,6 +103,11 @@ class Optimizer(abc.ABC):
         """The momentum, or Adam's beta1, of each member (K,): what a schedule may move."""
 
     @property
+    def keeps_gradient(self) -> bool:
+        """Whether ``update`` leaves the gradient as it is, so that nobody has to copy it before."""
+        return False
+
+    @property
     def last_lr(self) -> Array:
         """The learning rates of the last step taken (K,)."""
         return np.asarray(self._lr_SK[self._last])
@@ -102,11 +132,6 @@ class Optimizer(abc.ABC):
         """Compute the coefficients of the steps from ``first_step`` on."""
         steps_S = np.arange(first_step, first_step + len(lr_SK), dtype=np.float64)[:, None]
         tables = self.coefficients(steps_S, lr_SK, momentum_SK)
-    @property
-    def keeps_gradient(self) -> bool:
-        """Whether ``update`` leaves the gradient as it is, so that nobody has to copy it before."""
-        return False
-
         value_SCK = np.stack([np.broadcast_to(t, lr_SK.shape) for t in tables.values()], axis=1)
         cells = torch.from_numpy(value_SCK).to(self.theta).flatten(0, 1).unsqueeze(-1).unbind(0)
         count = len(tables)
@@ -138,6 +163,13 @@ class SGD(Optimizer):
         Sutskever et al. 2013, PMLR 28(3):1139.
     """
 
+    rule = "sgd"
+
+    @property
+    def keeps_gradient(self) -> bool:
+        """Unless weight decay or Nesterov's term is added to it."""
+        return not (self.decays or (self.state and self.members[0]["nesterov"]))
+
     @property
     def own_momentum(self) -> Array:
         return self.per_member("momentum")
@@ -163,17 +195,10 @@ class SGD(Optimizer):
         self.decay(g, c)
         if self.state:
             fresh = g * c["fresh"] if self._dampens else g
-    rule = "sgd"
-
-    @property
-    def keeps_gradient(self) -> bool:
-        """Unless weight decay or Nesterov's term is added to it."""
-        return not (self.decays or (self.state and self.members[0]["nesterov"]))
-
             buffer = self.state["momentum_buffer"]
             torch.addcmul(fresh, buffer, c["momentum"], out=buffer)
             g = g.addcmul_(buffer, c["momentum"]) if self.members[0]["nesterov"] else buffer
-        self.theta.addcmul_(g, c["lr"], value=-1.0)
+        self.theta.addcmul_(self.rated(g), c["lr"], value=-1.0)
 
     @cached_property
     def _dampens(self) -> bool:
@@ -188,10 +213,17 @@ class _AdaptiveMoments(Optimizer):
     gradients are. Elsewhere a kernel a member would cost more than the arithmetic.
     """
 
+    rule = "adam"
+
     @property
     def fused(self) -> bool:
         """Whether torch's fused kernel takes the steps."""
         return self.theta.device.type == "cpu"
+
+    @property
+    def keeps_gradient(self) -> bool:
+        """Torch's fused kernel does."""
+        return self.fused
 
     @property
     def own_momentum(self) -> Array:
@@ -220,16 +252,13 @@ class _AdaptiveMoments(Optimizer):
 
     def prepare(self, first_step: int, lr_SK: Array, momentum_SK: Array | None = None) -> None:
         super().prepare(first_step, lr_SK, momentum_SK)
-    @property
-    def keeps_gradient(self) -> bool:
-        """Torch's fused kernel does."""
-        return self.fused
-
         if self.fused:
             beta1_SK = np.broadcast_to(
                 self._betas()[:, 0] if momentum_SK is None else momentum_SK, lr_SK.shape
             )
-            self._fused = _Fused(self._kernel(), self._blocks(), self.members, lr_SK, beta1_SK)
+            self._fused = Fused(
+                self._kernel(), self._blocks(), self.members, lr_SK, beta1_SK, self.rate_factor
+            )
 
     def update(self, gradient_KP: Tensor, c: Mapping[str, Tensor]) -> None:
         if self.fused:
@@ -252,75 +281,13 @@ class _AdaptiveMoments(Optimizer):
         m.lerp_(g, c["fresh1"])
         v.lerp_(torch.mul(g, g, out=g), c["fresh2"])
         torch.div(m, torch.sqrt(v, out=g).add_(c["eps"]), out=g)
-        self.theta.addcmul_(g, c["rate"], value=-1.0)
+        self.theta.addcmul_(self.rated(g), c["rate"], value=-1.0)
 
     def _blocks(self) -> list[Tensor]:
         return [self.theta.detach(), self.state["exp_avg"], self.state["exp_avg_sq"]]
 
     def _betas(self) -> Array:
         return np.array([m["betas"] for m in self.members], dtype=np.float64)
-
-
-@final
-class _Fused:
-    """Torch's fused kernel over the rows of a pack; members whose hyperparameters are equal share a call.
-
-    A member's numbers don't depend on that: the kernel takes one row after the other.
-
-    Args:
-        kernel: ``torch._fused_adam_`` or ``torch._fused_adamw_``.
-        blocks_KP: parameters and both moments.
-        members: hyperparameters.
-        lr_SK: rates of the steps to come.
-        beta1_SK: likewise.
-    """
-
-    def __init__(
-        self,
-        kernel: Callable[..., None],
-        blocks_KP: Sequence[Tensor],
-        members: Sequence[Mapping[str, Any]],
-        lr_SK: Array,
-        beta1_SK: Array,
-    ) -> None:
-        self._kernel = kernel
-        self._count = torch.zeros(())
-        fixed_K = [(m["betas"][1], m["eps"], m["weight_decay"]) for m in members]
-        groups: dict[object, list[int]] = {}
-        for k, fixed in enumerate(fixed_K):
-            key = (fixed, lr_SK[:, k].tobytes(), beta1_SK[:, k].tobytes())
-            groups.setdefault(key, []).append(k)
-        self._groups = [
-            (
-                rows,
-                [[block[k] for k in rows] for block in blocks_KP],
-                lr_SK[:, rows[0]].tolist(),
-                beta1_SK[:, rows[0]].tolist(),
-                fixed_K[rows[0]],
-            )
-            for rows in groups.values()
-        ]
-
-    def step(self, gradient_KP: Tensor, index: int, first_step: int) -> None:
-        """Take the step ``first_step + index``."""
-        self._count.fill_(first_step + index + 1)
-        gradients = gradient_KP.unbind(0)
-        for rows, (theta, m, v), lr, beta1, (beta2, eps, weight_decay) in self._groups:
-            self._kernel(
-                theta,
-                [gradients[k] for k in rows],
-                m,
-                v,
-                [],
-                [self._count] * len(rows),
-                lr=lr[index],
-                beta1=beta1[index],
-                beta2=beta2,
-                weight_decay=weight_decay,
-                eps=eps,
-                amsgrad=False,
-                maximize=False,
-            )
 
 
 @final
@@ -367,6 +334,8 @@ class RMSprop(Optimizer):
         Hinton 2012, lecture 6e of Neural Networks for Machine Learning; centred: Graves 2013, arXiv 1308.0850, eq. 40.
     """
 
+    rule = "adam"
+
     @property
     def own_momentum(self) -> Array:
         return self.per_member("momentum")
@@ -402,7 +371,7 @@ class RMSprop(Optimizer):
         if "momentum_buffer" in self.state:
             buffer = self.state["momentum_buffer"]
             g = torch.addcmul(g, buffer, c["momentum"], out=buffer)
-        self.theta.addcmul_(g, c["lr"], value=-1.0)
+        self.theta.addcmul_(self.rated(g), c["lr"], value=-1.0)
 
 
 def _root(x: Tensor) -> Tensor:

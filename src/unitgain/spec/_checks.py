@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from unitgain.spec._base import Component, Custom
 from unitgain.spec._data import ClassificationNode, RegressionNode
 from unitgain.spec._faults import Fault, close_match
+from unitgain.spec._init import ScaledResidual
 from unitgain.spec._nodes import (
     CLASSIFICATION_LOSSES,
     REGRESSION_LOSSES,
     SGD,
     BatchNorm,
     ClassificationMetric,
+    Identity,
     OneCycleSchedule,
     RegressionMetric,
     RMSprop,
@@ -109,6 +111,26 @@ def _branch_scale(spec: "RunSpec") -> Faults:
         )
 
 
+def _scaled_residual(spec: "RunSpec") -> Faults:
+    for key in ("init", "first_init", "output_init"):
+        if not isinstance(getattr(spec, key), ScaledResidual):
+            continue
+        if not spec.model.residual:
+            yield Fault(
+                key,
+                "scaled_residual needs residual branches, got model.residual=false; "
+                "set model.residual=true?",
+            )
+        elif not isinstance(spec.norm, Identity):
+            scale = spec.model.depth**-0.5
+            yield Fault(
+                key,
+                "scaled_residual can't go with a norm, which undoes the scale of weights, "
+                f"got norm={spec.norm.target.rpartition('.')[2]}; "
+                f"set model.branch_scale={scale:.2g} and init=critical, or norm=none",
+            )
+
+
 def _nesterov(spec: "RunSpec") -> Faults:
     optimizer = spec.optimizer
     if not isinstance(optimizer, SGD) or not optimizer.nesterov:
@@ -199,6 +221,7 @@ def _of_data(spec: "RunSpec") -> str:
 CHECKS: tuple[tuple[tuple[str, ...], Callable[["RunSpec"], Faults]], ...] = (
     (("model",), _widths),
     (("model",), _branch_scale),
+    (("init", "first_init", "output_init", "model", "norm"), _scaled_residual),
     (("optimizer",), _nesterov),
     (("scheduler", "optimizer"), _momentum_cycle),
     (("norm", "data"), _batch_norm),

@@ -8,6 +8,8 @@ from pydantic import Field
 from unitgain.spec._base import Component, Count, NonNegative, Positive, Rate
 
 Distribution = Literal["normal", "uniform"]
+Draw = Literal["normal", "orthogonal"]
+Base = Literal["he", "lecun", "xavier", "orthogonal", "torch_default", "critical"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Cutoff = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
 """Below 0.1 standard deviations a truncated normal is a uniform distribution."""
@@ -117,6 +119,30 @@ class Lsuv(Component):
     max_iterations: Count = 10
 
 
+class Critical(Component):
+    """The critical point of the run's activation, dropout and norm."""
+
+    target: Literal["unitgain.nn.init.critical"] = Field(alias="_target_")
+    q: Positive = 1.0
+    distribution: Draw = "normal"
+
+
+class ScaledResidual(Component):
+    """Residual branches scaled so that signals and gradients are O(1) at any depth."""
+
+    target: Literal["unitgain.nn.init.scaled_residual"] = Field(alias="_target_")
+    q: Positive = 1.0
+    distribution: Draw = "normal"
+
+
+class Spectral(Component):
+    """A base initializer whose spread and learning rates follow the width."""
+
+    target: Literal["unitgain.nn.init.spectral"] = Field(alias="_target_")
+    base: Base = "he"
+    base_width: Count = 64
+
+
 class BiasZeros(Component):
     """Every bias 0."""
 
@@ -159,6 +185,9 @@ INITIALIZERS: tuple[type[Component], ...] = (
     MeanField,
     TorchDefault,
     Lsuv,
+    Critical,
+    ScaledResidual,
+    Spectral,
 )
 """Each shipped option of ``init``."""
 
