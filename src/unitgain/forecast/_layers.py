@@ -190,7 +190,7 @@ class _Init:
         """The linear map between so many units."""
         target = None
         if self.spread is None:
-            sigma_w: float | None = own_sigma_w(self.node, self.key, fan_in, fan_out)
+            sigma_w: float | None = own_sigma_w(self.node, self.key, fan_in, fan_out, self.facts)
         else:
             sigma_w = self.spread.sigma_w(fan_in, fan_out)
         if sigma_w is None and self.name == "lsuv":

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from unitgain.spec import Component, instantiate
 from unitgain.theory.activations import Activation
+from unitgain.theory.derived import Facts
 
 
 def own_activation(node: Component) -> Activation:
@@ -13,9 +14,9 @@ def own_activation(node: Component) -> Activation:
     return _activation(_text(node))
 
 
-def own_sigma_w(node: Component, key: str, fan_in: int, fan_out: int) -> float:
+def own_sigma_w(node: Component, key: str, fan_in: int, fan_out: int, facts: Facts) -> float:
     """sqrt(fan_in) times the root mean square of a weight that an initializer draws."""
-    return _sigma_w(_text(node), key, fan_in, fan_out)
+    return _sigma_w(_text(node), key, fan_in, fan_out, facts)
 
 
 def _text(node: Component) -> str:
@@ -32,12 +33,14 @@ def _activation(text: str) -> Activation:
 
 
 @lru_cache(maxsize=256)
-def _sigma_w(text: str, key: str, fan_in: int, fan_out: int) -> float:
+def _sigma_w(text: str, key: str, fan_in: int, fan_out: int, facts: Facts) -> float:
     import torch
 
-    from unitgain.nn.init import as_initializer
+    from unitgain.nn.init import Derived, as_initializer
 
     initializer = as_initializer(instantiate(json.loads(text), _key_=key), key)
+    if isinstance(initializer, Derived):
+        initializer = initializer.make(facts)
     weight = torch.zeros(fan_out, fan_in, dtype=torch.float64)
     initializer.weight(weight, generator=torch.Generator().manual_seed(0))
     return math.sqrt(fan_in * float(weight.square().mean()))
