@@ -218,7 +218,8 @@ def scaled_residual(facts: Facts, q: float = 1.0, distribution: Draw = "normal")
     if not facts.residual:
         return _spread(*_sigmas(facts, q), distribution)
     first_is_one = facts.branches == facts.depth
-    start = 1.0 if first_is_one else float(moments(facts.activation, q).second)
+    second, _ = _terms(facts.activation, NO_NORM, facts.dropout, np.array([q]))
+    start = 1.0 if first_is_one else float(second[0])
     sigma_w = _branch_sigma(
         facts.activation, facts.dropout, facts.branches, facts.branch_scale, start
     )
