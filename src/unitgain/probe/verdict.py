@@ -1,89 +1,165 @@
-"""What the recorded gradients say: do they vanish, explode, or flow?"""
+"""What a record says of a network in training, in a word, a number and a sentence."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any, final
 
-import numpy as np
-from numpy.typing import NDArray
+from unitgain.probe.findings import (
+    Evidence,
+    Finding,
+    Label,
+    findings,
+    flow_text,
+    number,
+    ratio_of,
+    slope_per_layer,
+)
+from unitgain.probe.record import Expected, Record
+from unitgain.theory.bands import SEVERE_DECADES
 
-HEALTHY_DECADES = 1.3
-"""Decades of gradient across depth up to which deep tanh nets still trained: 6 correlation depths, since
-6 / log(1 / chi_1) layers change the norm by 10^(6 / (2 ln 10)) = 10^1.30 (Schoenholz et al. 2017, section 5)."""
+SEVERITY: tuple[Label, ...] = (
+    "diverged",
+    "update too large",
+    "dead units",
+    "exploding",
+    "vanishing",
+    "saturated",
+    "rank collapse",
+    "oscillating",
+    "update too small",
+    "out of theory",
+)
+"""Which fault gives the verdict its label if there are several: what explains or outweighs the others comes first."""
 
-SEVERE_DECADES = 3.0
-"""Decades from which none of the measured nets trained (tanh, digits, depth 5 to 50)."""
+Remedy = Callable[[Label], str]
+"""What to try against a fault: "init=critical or norm=layer"."""
+
+_ALSO = 2
+"""Further faults that the text names."""
 
 
+@final
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement of one record of gradient norms.
+    """A judgement of a run, or of what there is of it.
 
     Args:
-        label: vanishing, exploding or healthy; "unknown" where there is nothing to judge.
-        text: the judgement in words, with its numbers and a remedy.
-        slope: change of log10 of the gradient norm a layer, towards the input: below zero they vanish.
-        ratio: gradient norm of the first hidden layer over that of the last.
-        step: the optimizer step that it was recorded at.
+        label: the gravest fault, "healthy" if there is none, "unknown" where there is nothing to judge.
+        confidence: from 0 to 1, of the label: among labelled runs with this confidence, about this share was right.
+        text: in words, with the layer, the step, the number and a remedy.
+        findings: every fault, the gravest first; those that went away by themselves (`Finding.recovered`) too.
+        slope: change of log10 of the gradient norm a layer at the first step, towards the input: below zero they
+            vanish.
+        ratio: gradient norm of the first hidden layer over that of the last, at that step.
+        step: the optimizer step that these two are of.
     """
 
-    label: str
+    label: Label
+    confidence: float
     text: str
+    findings: tuple[Finding, ...]
     slope: float
     ratio: float
     step: int
 
-    def as_dict(self) -> dict[str, str | float | int]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain types, for summary.json."""
-        return asdict(self)
+        return {**asdict(self), "findings": [finding.as_dict() for finding in self.findings]}
 
 
-def slope_per_layer(norms_L: NDArray[np.float64]) -> float:
-    """Least-squares slope of log10 of the norms a layer, towards the input; zero where fewer than two are above zero.
-
-    Example:
-        >>> round(slope_per_layer(np.array([1e-3, 1e-2, 1e-1])), 6)
-        -1.0
-    """
-    usable = np.isfinite(norms_L) & (norms_L > 0)
-    if usable.sum() < 2:
-        return 0.0
-    depth = np.flatnonzero(usable).astype(float)
-    return -float(np.polyfit(depth, np.log10(norms_L[usable]), 1)[0])
-
-
-def judge(norms_L: NDArray[np.float64], step: int) -> Verdict:
-    """Judge the pre-activation gradient norms of the hidden layers, input side first.
+def judge(
+    record: Record, expected: Expected | None = None, remedy: Remedy | None = None
+) -> Verdict:
+    """Judge a run by its record. Rules whose quantities are missing stay silent.
 
     Args:
-        norms_L: `grad_preactivation` of each hidden layer (the output layer left out), at one step.
-        step: where it was recorded.
+        record: of the whole run, or of its beginning.
+        expected: what theory says of it.
+        remedy: what to try against a fault; by default something that holds for any network.
+
+    Example:
+        >>> norms = [[1e-4, 1e-3, 1e-2, 1e-1, 1.0]]
+        >>> judge(Record([0], {"grad_preactivation": norms})).text
+        "gradients vanish: layer 1 gets 1.0e-03 of layer 4's; slope -1.000 decades a layer at step 0. Try ..."
     """
-    norms = np.asarray(norms_L, dtype=np.float64)
-    layers = len(norms)
-    if layers < 2 or not np.isfinite(norms).all():
-        why = "fewer than two hidden layers" if layers < 2 else "gradients are not finite"
-        return Verdict("unknown", f"no verdict on gradient flow: {why}.", 0.0, 1.0, step)
-    first, last = float(norms[0]), float(norms[-1])
-    ratio = first / last if last > 0 else (1.0 if first == 0 else float("inf"))
-    slope = slope_per_layer(norms)
-    lost = np.flatnonzero(norms == 0)
-    # A gradient of exactly zero underflowed or was cut off: no slope through the others speaks for it.
-    decades = np.inf if len(lost) else abs(slope) * (layers - 1)
-    at = f"layer 1 gets {_number(ratio)} of layer {layers}'s"
-    fit = f"slope {slope:+.3f} decades a layer towards the input, at step {step}"
-    if decades < HEALTHY_DECADES:
-        return Verdict("healthy", f"gradients flow: {at}; {fit}.", slope, ratio, step)
-    degree = "" if decades >= SEVERE_DECADES else "mildly "
-    if len(lost) or slope < 0:
-        where = f"; none at all reaches layer {lost.max() + 1}" if len(lost) else ""
-        remedy = "Try a larger init gain (init=he for relu), norm=batch or norm=layer, or model.residual=true."
-        text = f"gradients vanish {degree}".rstrip() + f": {at}; {fit}{where}. {remedy}"
-        return Verdict("vanishing", text, slope, ratio, step)
-    remedy = "Try a smaller init gain, trainer.gradient_clip_norm=1 or norm=layer."
-    text = f"gradients explode {degree}".rstrip() + f": {at}; {fit}. {remedy}"
-    return Verdict("exploding", text, slope, ratio, step)
+    evidence = Evidence(record, expected)
+    said = list(findings(evidence))
+    faults = sorted(
+        (f for f in said if f.confidence >= 0.5),
+        key=lambda f: (f.recovered is not None, SEVERITY.index(f.label), -f.confidence),
+    )
+    lasting = [f for f in faults if f.recovered is None]
+    slope, ratio, step = _start(evidence)
+    if lasting:
+        label, sure = lasting[0].label, lasting[0].confidence
+        text = _fault_text(lasting, remedy or general_remedy)
+    elif (why := _nothing_to_judge(evidence)) is not None:
+        label, sure, text = "unknown", 0.0, f"no verdict on gradient flow: {why}."
+    else:
+        label, text = "healthy", _healthy_text(evidence, faults)
+        sure = 1 - max((f.confidence for f in said if f.recovered is None), default=0.5)
+    return Verdict(label, round(sure, 3), text, tuple(faults), slope, ratio, step)
 
 
-def _number(x: float) -> str:
-    if 0.95 <= x < 10:
-        return f"{x:.1f}"
-    return f"{x:.2g}" if 1e-2 <= x < 1e3 else f"{x:.1e}"
+def general_remedy(label: Label) -> str:
+    """What to try against a fault in any network."""
+    smaller = "a smaller learning rate"
+    return {
+        "vanishing": "a larger gain of the initial weights, a norm, or residual layers",
+        "exploding": "a smaller gain of the initial weights, or a norm",
+        "dead units": f"{smaller}, or an activation with a slope below zero",
+        "saturated": "a smaller gain of the initial weights, or a norm",
+        "rank collapse": "residual layers, or a norm",
+        "out of theory": "to look at the initial weights and the scale of the inputs",
+        "update too large": smaller,
+        "update too small": "a larger learning rate",
+        "diverged": f"{smaller}, or clipping gradients",
+        "oscillating": f"{smaller}, or one that falls",
+    }.get(label, "")
+
+
+def _start(e: Evidence) -> tuple[float, float, int]:
+    """Slope, ratio and step of the first step that reaches the hidden layers."""
+    if e.norms is None or not e.norms.size:
+        return 0.0, 1.0, e.step(0) if len(e.record.steps) else 0
+    row = e.start or 0
+    return slope_per_layer(e.norms[row]), ratio_of(e.norms[row]), e.step(row)
+
+
+def _nothing_to_judge(e: Evidence) -> str | None:
+    if not len(e.record.steps):
+        return "nothing was measured"
+    if e.norms is None:
+        return "grad_preactivation was not measured"
+    if e.norms.shape[1] < 2:
+        return "fewer than two hidden layers"
+    if e.start is None:
+        return "the output layer passes nothing back yet"
+    return None
+
+
+def _fault_text(faults: list[Finding], remedy: Remedy) -> str:
+    first = faults[0]
+    text = first.text
+    if first.label in ("vanishing", "exploding"):
+        verb = {"vanishing": "vanish", "exploding": "explode"}[first.label]
+        degree = "" if first.number >= SEVERE_DECADES else " mildly"
+        text = f"gradients {verb}{degree}: {text}"
+    if trying := remedy(first.label):
+        text += f". Try {trying}"
+    also = [f"{f.label} ({_place(f)}{number(f.number)})" for f in faults[1 : 1 + _ALSO]]
+    return f"{text}.{' Also: ' + ', '.join(also) + '.' if also else ''}"
+
+
+def _place(finding: Finding) -> str:
+    return "" if finding.layer is None else f"layer {finding.layer}: "
+
+
+def _healthy_text(e: Evidence, gone: list[Finding]) -> str:
+    row = e.start or 0
+    if not gone:
+        return f"gradients flow: {flow_text(e, row)}."
+    verb = {"vanishing": "vanished", "exploding": "exploded"}[gone[0].label]
+    return (
+        f"gradients flow since step {gone[0].recovered}; at first they {verb}: {flow_text(e, row)}."
+    )

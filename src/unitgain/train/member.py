@@ -11,18 +11,22 @@ from torch import Tensor
 
 from unitgain.errors import CheckpointError
 from unitgain.pack.engine import Blame, Pack
-from unitgain.probe.verdict import Verdict
+from unitgain.probe.record import USED, Course, Fault
+from unitgain.probe.verdict import Verdict, judge
 from unitgain.runs import (
     Batch,
     GradientsWriter,
     MetricsWriter,
     RunDirectory,
     drop_previous,
+    read_gradients,
+    read_metrics,
     write_sealed,
 )
 from unitgain.spec import RunSpec, run_hash
 from unitgain.train.checkpoint import pack_member, read_checkpoint
 from unitgain.train.loggers import LoggerFactory, RunContext, factories
+from unitgain.train.remedy import remedy_of
 from unitgain.train.saver import Snapshot
 from unitgain.train.watch import RunResult
 
@@ -50,13 +54,18 @@ class Member:
         self.index, self.spec, self.run = index, spec, run
         self._hash = run_hash(spec)
         self.epochs = resumed["epoch"] if resumed else 0
-        self.verdict = Verdict(**resumed["verdict"]) if resumed and resumed["verdict"] else None
+        self.verdict: Verdict | None = None
+        self.first_loss: float | None = resumed.get("first_loss") if resumed else None
+        self._course = Course()
+        self._losses: list[float] = []
         self.blame: dict[str, Any] | None = None
         self.message: str | None = None
         keep_epoch = self.epochs - 1 if resumed else None
         keep_step = resumed["step"] - 1 if resumed else None
         self.metrics = MetricsWriter(run.metrics, keep_until=keep_epoch)
         self.gradients = GradientsWriter(run.gradients, keep_until=keep_step)
+        if resumed:
+            self._read_back()
         self._synced = False
         self._best_saved = resumed["tracker"]["best_epoch"] if resumed else -1
         context = RunContext(
@@ -69,12 +78,14 @@ class Member:
     def append(self, epoch: int, step: int, row: Mapping[str, float]) -> None:
         """Write an epoch's numbers."""
         self.metrics.append(epoch, step, row)
+        self._losses.append(row["train/loss"])
         for _, logger in self._loggers:
             logger.log_metrics({"epoch": epoch, **row}, step)
 
     def append_gradients(self, steps: list[int], values: Mapping[str, NDArray[np.float64]]) -> None:
         """Keep what was measured: (S, L) a quantity."""
         self.gradients.append(steps, values)
+        self._course.append(steps, values)
         for _, logger in self._loggers:
             for i, step in enumerate(steps):
                 logger.log_metrics(_by_layer(values, i), step)
@@ -98,9 +109,9 @@ class Member:
             epochs: behind the state.
             tracker: how the member stands.
         """
-        verdict = None if self.verdict is None else self.verdict.as_dict()
         facts = {"config_hash": self._hash, "seed": self.spec.seed, "tracker": dict(tracker)}
-        facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch, "verdict": verdict}
+        facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch}
+        facts |= {"first_loss": self.first_loss}
 
         def write(batch: Batch) -> None:
             best_epoch = tracker["best_epoch"]
@@ -117,6 +128,34 @@ class Member:
             write_sealed(self.run.last_checkpoint, content, keep_previous=True, batch=batch)
 
         return write
+
+    def judge(self, pack: Pack) -> Verdict | None:
+        """The verdict on what was recorded, None where nothing was."""
+        if not self._course.steps:
+            return None
+        blame = self.blame
+        record = self._course.record(
+            losses=tuple(self._losses),
+            first_loss=self.first_loss,
+            steps_per_epoch=pack.steps_per_epoch,
+            planned_steps=pack.epochs * pack.steps_per_epoch,
+            fault=None if blame is None else Fault(blame["step"], blame["layer"], blame["where"]),
+        )
+        self.verdict = judge(record, remedy=remedy_of(self.spec))
+        return self.verdict
+
+    def _read_back(self) -> None:
+        """What a verdict needs of the time before the checkpoint."""
+        if self.run.gradients.exists():
+            gradients = read_gradients(self.run.gradients)
+            grids = {name: gradients.grid(name) for name in USED if name in gradients.names}
+            if grids:
+                step_S, _ = next(iter(grids.values()))
+                self._course.append(
+                    step_S.tolist(), {name: grid[1] for name, grid in grids.items()}
+                )
+        if self.run.metrics.exists():
+            self._losses = read_metrics(self.run.metrics)["train/loss"].tolist()
 
     def best_at(self, epoch: int) -> dict[str, Tensor] | None:
         """The parameters in best.ckpt, if it is of this epoch."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from unitgain.pack.engine import Blame, Pack
-from unitgain.probe.verdict import judge
 from unitgain.spec import RunSpec
 from unitgain.train.checkpoint import restore_member
 from unitgain.train.member import Member
@@ -94,6 +93,9 @@ class Recorder(pl.Callback):
         epoch = trainer.current_epoch
         step = (epoch + 1) * module.pack.steps_per_epoch
         loss_SK = module.steps.loss_SK.double().cpu().numpy()
+        if epoch == 0:
+            for k in self.tracker.running:
+                self.members[k].first_loss = float(loss_SK[0, k])
         self._write_gradients(module)
         self._find_diverged(module, epoch, loss_SK)
         rows = self._rows(module, loss_SK)
@@ -189,6 +191,7 @@ class Recorder(pl.Callback):
     def _summary(self, k: int, pack: Pack, final: Row) -> dict[str, Any]:
         """What summary.json says of member ``k``."""
         member, tracker = self.members[k], self.tracker
+        verdict = member.judge(pack)
         seconds = time.monotonic() - self._started_at
         return {
             "status": tracker.status[k],
@@ -201,7 +204,7 @@ class Recorder(pl.Callback):
                 "value": tracker.best_value(k),
                 "epoch": int(tracker.best_epoch_K[k]),
             },
-            "verdict": None if member.verdict is None else member.verdict.as_dict(),
+            "verdict": None if verdict is None else verdict.as_dict(),
             "diverged": member.blame,
             "parameters": pack.mlp.parameters_per_member,
             "rows": {part: pack.data.size(part) for part in ("train", "val", "test")},
@@ -234,10 +237,7 @@ class Recorder(pl.Callback):
         names = list(module.pack.probe.quantities)
         for k in self.tracker.running:
             values = {name: value_SQKL[:, q, k] for q, name in enumerate(names)}
-            member = self.members[k]
-            member.append_gradients(steps.probe_step, values)
-            if member.verdict is None and "grad_preactivation" in values:
-                member.verdict = judge(values["grad_preactivation"][0, :-1], steps.probe_step[0])
+            self.members[k].append_gradients(steps.probe_step, values)
 
     def _find_diverged(
         self, module: PackedModule, epoch: int, loss_SK: "np.ndarray[Any, Any]"
