@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from unitgain.errors import ConfigError
@@ -34,12 +34,14 @@ class Remedy:
         slope: decades a layer of the gradient's norm with it, towards the input.
         decades: by which the norm changes between the first hidden layer and the last.
         text: what the change is.
+        spec: the run with it.
     """
 
     overrides: tuple[str, ...]
     slope: float
     decades: float
     text: str
+    spec: RunSpec = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ def remedies(
             continue
         forecast = forecast_of(changed, inputs=inputs, outputs=outputs, q_0=q_0)
         if forecast.label == "healthy":
-            found.append(_remedy(candidate, forecast))
+            found.append(_remedy(candidate, changed, forecast))
     return found
 
 
-def _remedy(candidate: _Candidate, forecast: Forecast) -> Remedy:
-    return Remedy(candidate.overrides, forecast.slope, forecast.decades, candidate.text)
+def _remedy(candidate: _Candidate, changed: RunSpec, forecast: Forecast) -> Remedy:
+    slope, decades = forecast.slope, forecast.decades
+    return Remedy(candidate.overrides, slope, decades, candidate.text, changed)
 
 
 def _changed(resolved: Changes, changes: Changes) -> Changes:
