@@ -10,8 +10,8 @@ from torch import nn
 
 from unitgain.data import open_data
 from unitgain.pack.build import build_mlp, build_pack
-from unitgain.probe import QUANTITIES, judge
-from unitgain.runs import read_gradients
+from unitgain.probe import QUANTITIES, Record, judge, slope_per_layer
+from unitgain.runs import read_gradients, read_metrics
 from unitgain.train import fit
 
 NO_DROPOUT = {"_target_": "torch.nn.Identity"}
@@ -166,20 +166,45 @@ def test_quantities_of_a_run_against_autograd(train, make_spec):
         np.testing.assert_allclose(recorded[name][1], values, rtol=1e-9, err_msg=name)
 
 
-def test_verdict_is_of_the_first_measurement(train):
+def test_verdict_is_of_what_the_files_hold(train):
     changes = {
         "model": {"depth": 12, "width": 16},
         "activation": {"_target_": "torch.nn.Sigmoid"},
         "init": {"_target_": "unitgain.nn.init.xavier"},
+        "probe": {"every": 2},
     }
     result = train(**changes)
-    steps, values = grids(result)["grad_preactivation"]
+    recorded = grids(result)
+    steps, gradients = recorded["grad_preactivation"]
     verdict = json.loads((result.directory / "summary.json").read_text())["verdict"]
+    record = Record(
+        steps.tolist(),
+        {name: values for name, (_, values) in recorded.items()},
+        read_metrics(result.directory / "metrics.csv")["train/loss"],
+        steps_per_epoch=6,
+        planned_steps=18,
+    )
+    again = judge(record).as_dict()
+    assert [f["label"] for f in verdict["findings"]] == [f["label"] for f in again["findings"]]
+    assert {k: verdict[k] for k in ("label", "slope", "ratio", "confidence")} == {
+        k: again[k] for k in ("label", "slope", "ratio", "confidence")
+    }
     # The head's pre-activations belong to the loss, not to the depth that is judged.
-    assert verdict == judge(values[0, :-1], int(steps[0])).as_dict()
+    assert verdict["slope"] == slope_per_layer(gradients[0, :-1])
     assert (verdict["label"], verdict["step"]) == ("vanishing", 0)
     assert verdict["slope"] < -0.3
     assert result.verdict.startswith("gradients vanish: layer 1 gets ")
+
+
+def test_a_run_that_diverges_is_told_so(train):
+    result = train(
+        optimizer={"_target_": "unitgain.pack.optim.SGD", "lr": 1e30}, probe={"every": 1}
+    )
+    summary = json.loads((result.directory / "summary.json").read_text())
+    assert (summary["status"], summary["verdict"]["label"]) == ("diverged", "diverged")
+    at = summary["diverged"]["step"]
+    assert f"was not finite at step {at}" in result.verdict
+    assert "Try a lower optimizer.lr" in result.verdict
 
 
 @pytest.mark.parametrize(

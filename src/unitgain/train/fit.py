@@ -23,6 +23,7 @@ from unitgain.spec import RunSpec, instantiate
 from unitgain.train.checkpoint import check_belongs, unpack_member
 from unitgain.train.member import Member
 from unitgain.train.module import PackedDataModule, PackedModule
+from unitgain.train.outlook import outlooks_of
 from unitgain.train.progress import EpochProgress
 from unitgain.train.recorder import Recorder
 from unitgain.train.watch import RunResult, Watch
@@ -69,9 +70,10 @@ def fit(
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
         trainer = _trainer(spec, runs[0], place)
         _open_directories(specs, runs, overrides, contents is None, module, trainer)
+        outlooks = outlooks_of(specs, module.tables)
         members = [
-            Member(k, spec, run, overrides[k], None if contents is None else contents[k])
-            for k, (spec, run) in enumerate(zip(specs, runs, strict=True))
+            Member(k, specs[k], run, overrides[k], contents[k] if contents else None, outlooks[k])
+            for k, run in enumerate(runs)
         ]
         recorder = Recorder(spec, members, contents, watch)
         module.resumed = contents is not None

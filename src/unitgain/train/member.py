@@ -26,7 +26,7 @@ from unitgain.runs import (
 from unitgain.spec import RunSpec, run_hash
 from unitgain.train.checkpoint import pack_member, read_checkpoint
 from unitgain.train.loggers import LoggerFactory, RunContext, factories
-from unitgain.train.remedy import remedy_of
+from unitgain.train.outlook import Outlook
 from unitgain.train.saver import Snapshot
 from unitgain.train.watch import RunResult
 
@@ -41,6 +41,7 @@ class Member:
         run: where it goes.
         overrides: what the user typed.
         resumed: the content of the checkpoint to go on from, or None.
+        outlook: what theory says of the run.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class Member:
         run: RunDirectory,
         overrides: Sequence[str],
         resumed: Mapping[str, Any] | None,
+        outlook: Outlook,
     ) -> None:
-        self.index, self.spec, self.run = index, spec, run
+        self.index, self.spec, self.run, self.outlook = index, spec, run, outlook
         self._hash = run_hash(spec)
         self.epochs = resumed["epoch"] if resumed else 0
         self.verdict: Verdict | None = None
@@ -141,7 +143,7 @@ class Member:
             planned_steps=pack.epochs * pack.steps_per_epoch,
             fault=None if blame is None else Fault(blame["step"], blame["layer"], blame["where"]),
         )
-        self.verdict = judge(record, remedy=remedy_of(self.spec))
+        self.verdict = judge(record, self.outlook.expected, self.outlook.remedy)
         return self.verdict
 
     def _read_back(self) -> None:
