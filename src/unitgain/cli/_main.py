@@ -8,11 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unitgain import __version__
-from unitgain.cli import _runs, _study, _train
+from unitgain.cli import _coordinates, _predict, _runs, _study, _train
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
-COMMANDS: tuple[Command, ...] = (_train.COMMAND, _runs.EVALUATE, _runs.RESUME, _study.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    _train.COMMAND,
+    _predict.COMMAND,
+    _doctor.COMMAND,
+    _runs.EVALUATE,
+    _runs.RESUME,
+    _study.COMMAND,
+    _coordinates.COMMAND,
+)
 """Every subcommand, in the order of the help."""
 
 HELP = """\

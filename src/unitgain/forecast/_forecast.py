@@ -12,6 +12,7 @@ from unitgain.forecast._layers import Described, described
 from unitgain.spec import RunSpec
 from unitgain.theory._branch import moved
 from unitgain.theory.bands import HEALTHY_DECADES, SEVERE_DECADES
+from unitgain.theory.gradient_spread import log_gradient_variance
 from unitgain.theory.mean_field import MeanField, Phase
 from unitgain.theory.network import Network, Signal, propagate
 
@@ -40,7 +41,7 @@ class Forecast:
         trainable_depth: about 6 xi_c.
         slope: decades a layer of the gradient's norm over the hidden layers, towards the input, at this depth.
         ratio: the gradient's norm at the first hidden layer over that at the last.
-        spread: the standard deviation of log10 of the ratio over draws of networks of these widths.
+        spread: the standard deviation of log10 of one example's ratio over draws of networks of these widths.
         q_L: mean square of each layer's pre-activations, the output layer's last.
         correlation_L: of two independent inputs' pre-activations.
         activation_mean_L: of each hidden layer's activations.
@@ -158,7 +159,7 @@ def _forecast(asked: _Question) -> Forecast:
         trainable_depth=6 * limit.xi_c,
         slope=slope,
         ratio=10.0**difference if difference < 300 else math.inf,
-        spread=_spread(about),
+        spread=_spread(about, signal),
         q_L=_tuple(signal.q),
         correlation_L=_tuple(signal.correlation),
         activation_mean_L=_tuple(signal.activation_mean),
@@ -167,6 +168,21 @@ def _forecast(asked: _Question) -> Forecast:
         log10_gradient_L=_tuple(signal.log10_gradient),
         caveats=about.caveats + _caveats_of(signal, limit),
     )
+
+
+def maps_of(
+    spec: RunSpec, *, inputs: int | None = None, outputs: int | None = None, q_0: float = 1.0
+) -> MeanField | None:
+    """The maps of lengths and correlations of a run's hidden layers; None where there are none.
+
+    Args:
+        spec: of the run.
+        inputs: as for `forecast_of`.
+        outputs: likewise.
+        q_0: likewise.
+    """
+    about = described(spec, inputs, outputs)
+    return mean_field_of(about.network, propagate(about.network, q_0)) if about.known else None
 
 
 @dataclass(frozen=True)
@@ -179,34 +195,45 @@ class _Limit:
     xi_c: float
 
 
+def mean_field_of(network: Network, signal: Signal) -> MeanField | None:
+    """The maps of the hidden layers beyond the first, taken to be of one kind; None behind a norm or beside a skip.
+
+    Biases that are all the same move the activation, and the variance is that about their mean.
+    """
+    middle = len(network.layers) // 2
+    layer = network.layers[middle]
+    mixed = network.norm.kind != "none" or network.dropout.alpha
+    if mixed or any(each.residual for each in network.layers):
+        return None
+    return MeanField(
+        moved(network.activation, layer.bias_mean, 1.0),
+        float(signal.sigma_w[middle]),
+        layer.sigma_b,
+        1 - network.dropout.p,
+        max(float(signal.q[0]), 1e-12),
+    )
+
+
 def _limit(network: Network, signal: Signal) -> _Limit:
-    """The fixed point of the hidden layers beyond the first, which are taken to be of one kind."""
-    middle = network.layers[len(network.layers) // 2]
-    residual = any(layer.residual for layer in network.layers)
-    sigma_w = float(signal.sigma_w[len(network.layers) // 2])
-    if network.norm.kind == "none" and not residual and not network.dropout.alpha:
-        mean_field = MeanField(
-            moved(network.activation, middle.bias_mean, 1.0),
-            sigma_w,
-            middle.sigma_b,
-            1 - network.dropout.p,
-            max(float(signal.q[0]), 1e-12),
-        )
-        q_star = mean_field.q_star + middle.bias_mean**2
-        return _Limit(mean_field.phase, q_star, mean_field.chi_1, mean_field.xi_c)
+    """What the hidden layers lead to."""
+    field = mean_field_of(network, signal)
+    if field is not None:
+        q_star = field.q_star + network.layers[len(network.layers) // 2].bias_mean ** 2
+        return _Limit(field.phase, q_star, field.chi_1, field.xi_c)
     # Behind a norm lengths are at rest from the second layer on; beside a skip they never are.
+    residual = any(layer.residual for layer in network.layers)
     rows = slice(0, -1) if residual else slice(len(network.layers) // 2, -1)
     growth = signal.growth[rows] if len(signal.growth[rows]) else signal.growth
-    logs = np.log(growth)
-    chi_1 = float(np.exp(logs.mean())) if np.isfinite(logs).all() else 0.0
+    chi_1 = float(np.exp(np.log(growth).mean())) if (growth > 0).all() else 0.0
     grows = residual and signal.q[-2] > 2 * signal.q[0]
     phase = Phase.ORDERED if chi_1 < 1 else Phase.CHAOTIC
     if abs(chi_1 - 1) < _CRITICAL:
         phase = Phase.CRITICAL
-    xi = 1 / abs(math.log(chi_1)) if chi_1 > 0 and chi_1 != 1 else (math.inf if chi_1 else 0.0)
-    return _Limit(
-        Phase.UNBOUNDED if grows else phase, math.inf if grows else float(signal.q[-2]), chi_1, xi
-    )
+    if grows:
+        phase = Phase.UNBOUNDED
+    rate = abs(math.log(chi_1)) if chi_1 > 0 else math.inf
+    xi = 1 / rate if rate > 0 else math.inf
+    return _Limit(phase, math.inf if grows else float(signal.q[-2]), chi_1, xi)
 
 
 def _label(slope: float, layers: int) -> Label:
@@ -220,8 +247,12 @@ def _label(slope: float, layers: int) -> Label:
     return "vanishing" if slope < 0 else "exploding"
 
 
-def _spread(about: Described) -> float:
-    return math.nan
+def _spread(about: Described, signal: Signal) -> float:
+    """The standard deviation of log10 of the ratio of one example's gradients."""
+    variance = log_gradient_variance(
+        about.network, signal, about.widths[1:-1], orthogonal=about.orthogonal
+    )
+    return math.sqrt(max(variance, 0.0)) / (2 * math.log(10))
 
 
 def _caveats_of(signal: Signal, limit: _Limit) -> tuple[str, ...]:

@@ -87,12 +87,14 @@ class Described:
         widths: inputs, units of each hidden layer, outputs.
         caveats: what theory leaves out of this one.
         known: whether theory can speak of it at all.
+        orthogonal: whether the hidden layers' weights are.
     """
 
     network: Network
     widths: tuple[int, ...]
     caveats: tuple[str, ...]
     known: bool
+    orthogonal: bool
 
 
 def described(spec: RunSpec, inputs: int | None, outputs: int | None) -> Described:
@@ -143,7 +145,9 @@ def described(spec: RunSpec, inputs: int | None, outputs: int | None) -> Describ
     caveats += _other_caveats(spec)
     network = Network(activation, tuple(layers), norm, dropout, spec.model.branch_scale)
     known = not any(init.all_equal for init in inits[:-1]) and not _unknown_parts(spec)
-    return Described(network, widths, tuple(dict.fromkeys(caveats)), known)
+    return Described(
+        network, widths, tuple(dict.fromkeys(caveats)), known, inits[depth // 2].orthogonal
+    )
 
 
 def _node_of(spec: RunSpec, role: Role) -> tuple[str, Component]:
@@ -180,6 +184,11 @@ class _Init:
             self.bias = _BIASES[bias_node.target](**bias_node.arguments())
             if bias_node.target == "unitgain.nn.init.bias_constant":
                 self.bias_mean = float(bias_node.arguments()["value"])
+
+    @property
+    def orthogonal(self) -> bool:
+        """Whether weights are a multiple of an orthogonal matrix."""
+        return self.spread is not None and self.spread.orthogonal
 
     @property
     def all_equal(self) -> bool:

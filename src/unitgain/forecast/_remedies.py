@@ -43,6 +43,15 @@ class Remedy:
     text: str
     spec: RunSpec = field(repr=False)
 
+    def as_dict(self) -> Changes:
+        """Plain types, for JSON."""
+        return {
+            "overrides": list(self.overrides),
+            "slope": self.slope,
+            "decades": self.decades,
+            "text": self.text,
+        }
+
 
 @dataclass(frozen=True)
 class _Candidate:
@@ -112,7 +121,7 @@ def _candidates(spec: RunSpec) -> Iterator[_Candidate]:
     if normed:
         overrides = ("norm=none", "init=critical")
         changes = {"norm": {"_target_": _NO_NORM}, "init": _init("critical")}
-        yield _Candidate(overrides, changes, "critical initialization in the place of the norm")
+        yield _Candidate(overrides, changes, "critical, no norm")
     yield from _of_norm(spec)
     yield from _of_residual(spec)
     yield from _of_depth(spec)
@@ -129,7 +138,7 @@ def _of_numbers(spec: RunSpec) -> Iterator[_Candidate]:
     except ConfigError:
         return
     sigma_w = _rounded(point.sigma_w)
-    text = f"the critical sigma_w at sigma_b = {_rounded(sigma_b):g}"
+    text = f"critical at sigma_b = {_rounded(sigma_b):g}"
     if spec.init.target == "unitgain.nn.init.mean_field":
         yield _Candidate((f"init.sigma_w={sigma_w:g}",), {"init.sigma_w": sigma_w}, text)
         return
@@ -144,11 +153,11 @@ def _of_numbers(spec: RunSpec) -> Iterator[_Candidate]:
 
 def _of_init(spec: RunSpec) -> Iterator[_Candidate]:
     if spec.init.target != "unitgain.nn.init.critical":
-        text = "the critical point of this activation, dropout and norm"
+        text = "critical initialization"
         yield _Candidate(("init=critical",), {"init": _init("critical")}, text)
         orthogonal = _init("critical", distribution="orthogonal")
         overrides = ("init=critical", "init.distribution=orthogonal")
-        yield _Candidate(overrides, {"init": orthogonal}, "the same with orthogonal weights")
+        yield _Candidate(overrides, {"init": orthogonal}, "with orthogonal weights")
 
 
 def _of_norm(spec: RunSpec) -> Iterator[_Candidate]:
@@ -166,12 +175,12 @@ def _of_residual(spec: RunSpec) -> Iterator[_Candidate]:
             continue
         scaled = () if scale == 1 else (f"model.branch_scale={scale:g}",)
         changes = {"model.residual": True, "model.branch_scale": scale}
-        text = "residual branches" if scale == 1 else f"residual branches times {scale:g}"
+        text = "residual branches" if scale == 1 else f"residual, scaled by {scale:g}"
         yield _Candidate((*skips, *scaled), changes, text)
     if spec.norm.target == _NO_NORM and spec.init.target != _SCALED["_target_"]:
-        changes = {"model.residual": True, "init": _SCALED}
         overrides = (*skips, "init=scaled_residual")
-        yield _Candidate(overrides, changes, "residual branches of scaled weights")
+        both = {"model.residual": True, "init": _SCALED}
+        yield _Candidate(overrides, both, "residual, scaled weights")
 
 
 def _of_depth(spec: RunSpec) -> Iterator[_Candidate]:
