@@ -205,7 +205,7 @@ class Recorder(pl.Callback):
                 "epoch": int(tracker.best_epoch_K[k]),
             },
             "verdict": None if verdict is None else verdict.as_dict(),
-            "forecast": None if verdict is None else member.outlook.forecast.as_dict(),
+            "forecast": member.outlook.forecast.as_dict(),
             "diverged": member.blame,
             "parameters": pack.mlp.parameters_per_member,
             "rows": {part: pack.data.size(part) for part in ("train", "val", "test")},
