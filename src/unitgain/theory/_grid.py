@@ -18,9 +18,9 @@ from unitgain.theory.activations import Activation
 Array = NDArray[np.float64]
 
 REACH = 11.0  # standard deviations; the density beyond them is below 1e-26 of its peak
-_SMALLEST = (
-    -40
-)  # octave below which an activation isn't looked at, when all of a larger one isn't smooth
+_NOISE = 1e-12  # of the value, in a slope out of difference quotients
+# The octave below which an activation isn't looked at, when nothing larger is smooth.
+_SMALLEST = -40
 
 
 @final
@@ -127,4 +127,6 @@ def _slacks(activation: Activation, k: int) -> tuple[float, float]:
     finite = np.isfinite(value) & np.isfinite(slope)
     if not finite.any():
         return math.inf, math.inf
-    return COARSE * float(value[finite].max()), COARSE * float(slope[finite].max())
+    largest = float(value[finite].max())
+    # A slope of zero out of difference quotients is noise of the size of the value's last digits.
+    return COARSE * largest, max(COARSE * float(slope[finite].max()), _NOISE * largest)

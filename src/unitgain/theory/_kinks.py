@@ -18,10 +18,11 @@ _OCTAVES = 15  # outward from [-1, 1]: up to +-16384
 _INNER = 5  # octaves that a forecast is about, within +-16
 _MOST_KINKS = 64
 _NARROW = 2.0**-12  # of an octave's widest panel: no smooth function is resolved so unevenly
+_APART = 1e-3
 _LONGEST_STEP = 0.02
 _STEPS_A_PANEL = 200.0
 # Off one, so that no kink at a round number coincides with a panel's end, where it wouldn't show.
-_BELOW, _ABOVE = -1.0137, 1.0211
+_FIRST, _SECOND = (-1.0137, 1.0211), (-1.0719, 1.0931)
 
 
 @final
@@ -54,10 +55,19 @@ def find_kinks(function: Function, name: str) -> Smoothness:
         >>> find_kinks(lambda x: np.maximum(x, 0.0) + (x > 2.0), "stairs").kinks
         (0.0, 2.0)
     """
+    kinks, step = _search(function, name, *_FIRST)
+    again, _ = _search(function, name, *_SECOND)
+    # A jump between a panel's last node and its end doesn't show; it doesn't lie there twice.
+    kinks += [kink for kink in again if all(abs(kink - known) > _APART for known in kinks)]
+    return Smoothness(tuple(sorted(sorted(kinks, key=abs)[:_MOST_KINKS])), step)
+
+
+def _search(function: Function, name: str, below: float, above: float) -> tuple[list[float], float]:
+    """The kinks that show on panels with the given ends, and a step."""
     kinks: list[float] = []
     narrowest = math.inf
     for octave in range(_OCTAVES):
-        low, high = _intervals(octave)
+        low, high = _intervals(octave, below, above)
         slack = FINE * float(np.abs(function(nodes_of(low, high)[0])).max())
         low, high = refine([function], [slack], low, high)
         if low.size > MOST_PANELS // 4:
@@ -73,16 +83,15 @@ def find_kinks(function: Function, name: str) -> Smoothness:
             narrowest = min(narrowest, max(float(width.min()), float(width.max()) / 32.0))
         if len(kinks) >= _MOST_KINKS:
             break
-    step = min(_LONGEST_STEP, narrowest / _STEPS_A_PANEL)
-    return Smoothness(tuple(sorted(sorted(kinks, key=abs)[:_MOST_KINKS])), step)
+    return kinks, min(_LONGEST_STEP, narrowest / _STEPS_A_PANEL)
 
 
-def _intervals(octave: int) -> tuple[Array, Array]:
+def _intervals(octave: int, below: float, above: float) -> tuple[Array, Array]:
     """The two intervals, left and right of zero, that an octave adds."""
     if octave == 0:
-        return np.array([_BELOW]), np.array([_ABOVE])
+        return np.array([below]), np.array([above])
     inner, outer = 2.0 ** (octave - 1), 2.0**octave
-    return np.array([outer * _BELOW, inner * _ABOVE]), np.array([inner * _BELOW, outer * _ABOVE])
+    return np.array([outer * below, inner * above]), np.array([inner * below, outer * above])
 
 
 def _located(low: Array, high: Array, narrow: NDArray[np.bool_]) -> list[float]:

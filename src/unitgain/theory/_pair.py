@@ -57,7 +57,12 @@ def pair_quadrature(
         if rest == 0.0:
             value_M, slope_M = activation.value(lead * x_M), activation.slope(lead * x_M)
         else:
-            value_M, slope_M = _inner(activation, lead * x_M, rest, s_b)
+            rows = max(1, _MOST_PRODUCTS // edges.size)
+            parts = [
+                _inner(activation, lead * x_M[i : i + rows], rest, s_b)
+                for i in range(0, x_M.size, rows)
+            ]
+            value_M, slope_M = np.concatenate(parts, axis=1)
         value = (p_M * activation.value(x_M)) @ value_M
         slope = (p_M * activation.slope(x_M)) @ slope_M
     return float(value), float(slope)
