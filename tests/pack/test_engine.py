@@ -152,7 +152,7 @@ def test_measuring_changes_no_bit_of_training(lab, norm):
         a, b = off.train_epoch(epoch), on.train_epoch(epoch)
         assert torch.equal(a.loss_SK, b.loss_SK)
     for name, tensor in off.state().items():
-        assert torch.equal(tensor, on.state()[name])
+        assert torch.equal(tensor, on.state()[name]), name
 
 
 def test_forward_statistics_are_those_of_the_examples(lab):

@@ -1,6 +1,7 @@
 """Each quantity against plain autograd, and norms where float32's squares are of no use."""
 
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from unitgain.probe import QUANTITIES, Recorder, measure
+from unitgain.spec._run import Quantity
 
 
 def network(*sizes, activation=nn.Tanh, bias=True, dtype=torch.float32):
@@ -42,18 +44,35 @@ def squares(output):
     return output.square().sum(1).mean()
 
 
-def test_every_quantity_is_tested_here():
-    assert set(QUANTITIES) == {
-        "grad_preactivation",
-        "grad_weight",
-        "grad_bias",
-        "weight_norm",
-        "update_ratio",
-        "activation_mean",
-        "activation_variance",
-        "silent_fraction",
-        "saturated_fraction",
-    }
+def test_the_configuration_knows_every_quantity():
+    assert set(QUANTITIES) == set(get_args(Quantity))
+
+
+def cosines_of_pairs(h):
+    """The mean cosine of two different rows, pair by pair."""
+    pairs = itertools.combinations(h, 2)
+    return torch.stack([torch.cosine_similarity(a, b, dim=0) for a, b in pairs]).mean()
+
+
+def gradients_of_examples(net, x, loss_of):
+    """One row an example and layer: the gradient of its own loss with respect to weights and biases (torch.func)."""
+    parameters = {name: p.detach() for name, p in net.named_parameters()}
+
+    def loss(values, row):
+        return loss_of(torch.func.functional_call(net, values, row[None]))
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    names = dict.fromkeys(name.partition(".")[0] for name in parameters)
+    return [
+        torch.cat([g.flatten(1) for n, g in each.items() if n.startswith(f"{i}.")], 1)
+        for i in names
+    ]
+
+
+def noise_of(gradient_BN):
+    """The trace of the covariance of examples' gradients and the squared norm of their mean, both unbiased."""
+    trace = gradient_BN.var(0, correction=1).sum()
+    return trace, gradient_BN.mean(0).square().sum() - trace / len(gradient_BN)
 
 
 @pytest.mark.parametrize("sizes", [(3, 5, 5, 2), (4, 7, 3, 6, 1), (5, 5, 5, 5, 5)])
@@ -62,6 +81,7 @@ def test_against_autograd(sizes):
     x = torch.randn(6, sizes[0], dtype=torch.float64)
     linears, hidden, gradients = by_hand(net, x, squares)
     before = [m.weight.detach().clone() for m in linears]
+    noise = [noise_of(g) for g in gradients_of_examples(net, x, squares)]
     tensors = recorded(net, x, squares)
     nan = float("nan")
     after = [m.weight.detach() for m in linears]
@@ -74,14 +94,20 @@ def test_against_autograd(sizes):
         "update_ratio": [(w - b).norm() / w.norm() for w, b in zip(after, before, strict=True)],
         "activation_mean": [*(h.mean() for h in hidden), nan],
         "activation_variance": [*(h.var(correction=0) for h in hidden), nan],
+        "activation_second_moment": [*(h.square().mean() for h in hidden), nan],
+        "activation_correlation": [*(cosines_of_pairs(h) for h in hidden), nan],
         "silent_fraction": [*(0.0 for _ in hidden), nan],
+        "dead_fraction": [nan for _ in linears],
+        "gradient_noise_scale": [t / g if g > 0 else float("inf") for t, g in noise],
+        "gradient_snr": [6 * max(g, 0.0) / t for t, g in noise],
+        "gradient_cosine": [nan for _ in linears],
         "saturated_fraction": [*(0.0 for _ in hidden), nan],
     }
     for name, quantity in QUANTITIES.items():
         values = quantity(tensors)
         assert values.shape == (1, len(linears)), name
         np.testing.assert_allclose(
-            values[0].numpy(), [float(v) for v in expected[name]], rtol=1e-12, err_msg=name
+            values[0].numpy(), [float(v) for v in expected[name]], rtol=1e-11, err_msg=name
         )
     table = measure(tensors, QUANTITIES)
     assert table.shape == (len(QUANTITIES), 1, len(linears))
@@ -134,7 +160,7 @@ def test_numbers_that_are_none_stay_so(bad):
 def test_layers_without_biases():
     tensors = recorded(network(4, 5, 3, bias=False), torch.randn(6, 4), squares)
     assert QUANTITIES["grad_bias"](tensors).isnan().all()
-    assert measure(tensors, QUANTITIES).shape == (9, 1, 2)
+    assert measure(tensors, QUANTITIES).shape == (len(QUANTITIES), 1, 2)
 
 
 def test_measuring_stays_on_the_device_of_the_data():

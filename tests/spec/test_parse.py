@@ -119,8 +119,19 @@ def line(**config):
             {"probe": {"quantities": ["grad_weigth"]}},
             "probe.quantities.0: must be one of 'grad_preactivation', 'grad_weight', 'grad_bias', "
             "'weight_norm', 'update_ratio', 'activation_mean', 'activation_variance', "
-            "'silent_fraction', 'saturated_fraction', got 'grad_weigth'; "
+            "'activation_second_moment', 'activation_correlation', 'silent_fraction', "
+            "'dead_fraction', 'saturated_fraction', 'gradient_noise_scale', 'gradient_snr', "
+            "'gradient_cosine', got 'grad_weigth'; "
             "did you mean 'grad_weight'?",
+        ),
+        (
+            {"probe": {"per_decade": 0}},
+            "probe.per_decade: must be a whole number, at least 1, or null, got 0; "
+            "it is the number of measurements in each tenfold of steps",
+        ),
+        (
+            {"probe": {"at": [3, -1]}},
+            "probe.at.1: must be a whole number, at least 0, got -1; it is a step that is measured besides",
         ),
         (
             {"callbacks": {"early_stopping": {"patience": -1}}},

@@ -11,7 +11,9 @@ from torch import nn
 from unitgain.data import open_data
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.probe import QUANTITIES, Record, judge, slope_per_layer
+from unitgain.probe.history import WINDOW
 from unitgain.runs import read_gradients, read_metrics
+from unitgain.spec._run import FULL
 from unitgain.train import fit
 
 NO_DROPOUT = {"_target_": "torch.nn.Identity"}
@@ -55,15 +57,45 @@ def test_every_so_many_steps_across_epochs(train, every):
     assert steps.tolist() == list(range(0, 18, every))
 
 
+def test_listed_and_log_spaced_steps(train):
+    probe = {"every": None, "per_decade": 2, "at": [5, 12], "quantities": ["weight_norm"]}
+    steps, _ = grids(train(probe=probe))["weight_norm"]
+    assert steps.tolist() == [0, 1, 3, 5, 10, 12]
+
+
+def test_a_plan_without_steps_is_off(train):
+    result = train(probe={"every": None})
+    assert not (result.directory / "gradients.parquet").exists()
+    assert result.verdict == "no verdict: gradient flow was not measured."
+
+
+def test_dead_units_over_a_window(train):
+    """A bias far below zero silences every unit for good, one far above none."""
+    for value, dead in ((-50.0, 1.0), (50.0, 0.0)):
+        result = train(
+            str(value),
+            activation={"_target_": "torch.nn.ReLU"},
+            bias_init={"_target_": "unitgain.nn.init.bias_constant", "value": value},
+            probe={"every": 1},
+        )
+        _, values = grids(result)["dead_fraction"]
+        assert np.isnan(values[: WINDOW - 1]).all()
+        assert (values[WINDOW - 1 :, 0] == dead).all()
+        assert np.isnan(values[:, 2]).all()
+
+
 def test_full_records_finite_numbers_where_they_are_defined(train):
     recorded = grids(train(probe={"every": 3}, activation={"_target_": "torch.nn.Tanh"}))
-    assert sorted(recorded) == sorted(QUANTITIES)
+    assert sorted(recorded) == sorted(FULL)
     of_activations = {
         "activation_mean",
         "activation_variance",
+        "activation_second_moment",
+        "activation_correlation",
         "silent_fraction",
         "saturated_fraction",
     }
+    assert np.isnan(recorded.pop("dead_fraction")[1]).all()  # of less steps than its window
     for name, (steps, values) in recorded.items():
         assert values.shape == (len(steps), 3), name
         assert np.isfinite(values[:, :2]).all(), name
@@ -95,7 +127,8 @@ def test_probe_changes_no_weight(train):
 
 
 def test_members_record_what_they_record_alone(make_spec, tmp_path):
-    specs = [make_spec(seed=seed, probe={"every": 2}) for seed in range(3)]
+    probe = {"every": 2, "quantities": list(QUANTITIES)}
+    specs = [make_spec(seed=seed, probe=probe) for seed in range(3)]
     fit(specs, [tmp_path / f"p{k}" for k in range(3)])
     files = set()
     for k, spec in enumerate(specs):
@@ -106,6 +139,20 @@ def test_members_record_what_they_record_alone(make_spec, tmp_path):
     assert len(files) == 3
 
 
+def mean_cosine(h):
+    """Over all pairs of different rows."""
+    u = h / h.norm(dim=1, keepdim=True)
+    return (u @ u.T)[~torch.eye(len(h), dtype=torch.bool)].mean().item()
+
+
+def noise_of(gradient, inputs):
+    """Trace of the covariance of examples' gradients of weights and biases, and their mean's squared norm."""
+    outer = gradient[:, :, None] * torch.cat([inputs, torch.ones(len(inputs), 1)], 1)[:, None]
+    each = outer.flatten(1)
+    trace = each.var(0, correction=1).sum().item()
+    return trace, each.mean(0).square().sum().item() - trace / len(each)
+
+
 def brute_force(spec, steps):
     """The quantities of the first steps of a run, by autograd on plain layers."""
     table = open_data(spec.data, spec.split)
@@ -114,6 +161,7 @@ def brute_force(spec, steps):
     linears = [m for m in network if isinstance(m, nn.Linear)]
     optimizer = torch.optim.Adam(network.parameters(), lr=spec.optimizer.lr)
     rows = {name: [] for name in QUANTITIES}
+    last = []
     for batch in pack.data.epoch(0)[:steps]:
         x, y = (t[0, : batch.rows] for t in pack.data.gather(batch.index))
         z, h = [], [x]
@@ -140,6 +188,19 @@ def brute_force(spec, steps):
         hidden = [a.detach() for a in h[1:-1]]
         rows["activation_mean"].append([*(a.mean().item() for a in hidden), nan])
         rows["activation_variance"].append([*(a.var(correction=0).item() for a in hidden), nan])
+        rows["activation_second_moment"].append([*(a.square().mean().item() for a in hidden), nan])
+        rows["activation_correlation"].append([*(mean_cosine(a) for a in hidden), nan])
+        noise = [noise_of(g, a.detach()) for g, a in zip(own, h[:-1], strict=True)]
+        rows["gradient_noise_scale"].append([trace / square for trace, square in noise])
+        rows["gradient_snr"].append([len(x) * square / trace for trace, square in noise])
+        rows["dead_fraction"].append([nan] * len(linears))
+        now = [m.weight.grad.flatten().clone() for m in linears]
+        rows["gradient_cosine"].append(
+            [torch.cosine_similarity(a, b, dim=0).item() for a, b in zip(now, last, strict=True)]
+            if last
+            else [nan] * len(linears)
+        )
+        last = now
         rows["silent_fraction"].append(
             [*((a == 0).all(0).double().mean().item() for a in hidden), nan]
         )
@@ -156,14 +217,15 @@ def test_quantities_of_a_run_against_autograd(train, make_spec):
         "init": {"_target_": "unitgain.nn.init.mean_field", "sigma_w": 2.5, "sigma_b": 0.5},
         "trainer": {"precision": "64", "max_epochs": 1},
         "optimizer": {"lr": 0.01},
-        "probe": {"every": 1},
+        "probe": {"every": 1, "quantities": list(QUANTITIES)},
         "l2_penalty": 0.1,
     }
     expected = brute_force(make_spec(**changes), 6)
     assert 0 < expected["saturated_fraction"][0, 0] < 1
     recorded = grids(train(**changes))
+    assert (expected["gradient_snr"] > 0).all()
     for name, values in expected.items():
-        np.testing.assert_allclose(recorded[name][1], values, rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(recorded[name][1], values, rtol=1e-8, err_msg=name)
 
 
 def test_verdict_is_of_what_the_files_hold(train):

@@ -52,6 +52,16 @@ RUNS = {
     "bf16": {"trainer": {"precision": "bf16-mixed"}},
     "data_driven_init": {"init": {"_target_": "unitgain.nn.init.lsuv"}},
     "probe_across_epochs": {"probe": {"every": 7}},
+    "probe_with_a_history": {
+        "probe": {
+            "every": 1,
+            "per_decade": 3,
+            "quantities": ["grad_preactivation", "dead_fraction", "gradient_cosine"],
+        },
+        "activation": {"_target_": "torch.nn.ReLU"},
+        "init": {"_target_": "unitgain.nn.init.he"},
+        "bias_init": {"_target_": "unitgain.nn.init.bias_normal", "std": 2.0},
+    },
 }
 
 

@@ -5,6 +5,7 @@ Shapes: K members, B examples, D units, L layers, P parameters of a member, Q qu
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -36,6 +37,11 @@ class ProbePlan:
     at: Collection[int] = ()
     saturated: Callable[[Tensor], Tensor] | None = None
 
+    @property
+    def measures(self) -> bool:
+        """Whether there is anything to measure, ever."""
+        return bool(self.quantities) and bool(self.every or self.per_decade or self.at)
+
     def due(self, step: int) -> bool:
         """Whether this step is measured."""
         return bool(self.quantities) and due(
@@ -62,6 +68,7 @@ class Probing:
         self.plan, self._mlp, self._propagation = plan, mlp, propagation
         names = plan.quantities
         self.keeps_deltas = reads(names, "preactivation_gradients")
+        self._reads_inputs = reads(names, "inputs")
         self._keeps_theta = reads(names, "weight_updates")
         self._copies_gradient = reads(names, "weight_gradients") and not keeps_gradient
         self._theta = mlp.theta.detach()
@@ -105,7 +112,7 @@ class Probing:
         tensors = LayerTensors(
             preactivation_gradients=deltas,
             activations=activations,
-            inputs=self._grouped(self._propagation.inputs, examples),
+            inputs=self._inputs(examples),
             weights=weights,
             weight_gradients=weight_gradients,
             bias_gradients=bias_gradients,
@@ -126,13 +133,21 @@ class Probing:
             )
         return self._of_batch[rows, examples]
 
+    def _inputs(self, examples: int | None) -> Layers:
+        """These do not stay where they are: dropout and residual sums make new ones."""
+        if not self._reads_inputs:
+            return self._none
+        return self._grouped(self._propagation.inputs, examples)
+
     def _history(self) -> History | None:
+        if not self.plan.measures:
+            return None
         mlp, members = self._mlp, self._mlp.members
         units = [self._theta.new_empty((members, width)) for width in mlp.shape.widths]
         weights = self._of(self._theta, "weight")
         return History.of(self.plan.quantities, Layers.of([*units, None]), weights)
 
-    @property
+    @cached_property
     def _none(self) -> Layers:
         return Layers(len(self._mlp.layers), ())
 

@@ -6,8 +6,6 @@ Shapes: K members, L layers, B examples, D units.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import final
 
 import torch
 from torch import Tensor
@@ -31,56 +29,25 @@ def _narrow(value: Tensor, like: Tensor) -> Tensor:
     return value.to(torch.float64 if like.dtype == torch.float64 else torch.float32)
 
 
-@final
-class DeviceStatistics:
-    """What there is to say of activations (K, B, D) by layer.
-
-    Args:
-        layers: the activations.
-    """
-
-    def __init__(self, layers: Layers) -> None:
-        self._layers, self._x = layers, layers.examples
-
-    @cached_property
-    def _example_lengths(self) -> list[Tensor]:
-        return [_lengths(x) for x in self._x]
-
-    @cached_property
-    def _means(self) -> list[Tensor]:
-        return [x.flatten(2).sum(2, dtype=torch.float64) / x[0, 0].numel() for x in self._x]
-
-    def means(self) -> Tensor:
-        """The mean over examples and units, (K, L)."""
-        return self._table(self._means)
-
-    def second_moments(self) -> Tensor:
-        """The mean square over examples and units, (K, L)."""
-        parts = zip(self._example_lengths, self._x, strict=True)
-        return self._table([n.square().sum(2) / x[0, 0].numel() for n, x in parts])
-
-    def variances(self) -> Tensor:
-        """The variance over examples and units, (K, L)."""
-        spread = [x.flatten(2) - m.unsqueeze(2) for x, m in zip(self._x, self._means, strict=True)]
-        return self._table([s.square().mean(2) for s in spread])
-
-    def correlations(self) -> Tensor:
-        """The mean cosine over pairs of distinct examples, (K, L)."""
-        parts = zip(self._example_lengths, self._x, strict=True)
-        return self._table([_correlation(n, x) for n, x in parts])
-
-    @cached_property
-    def silent(self) -> list[Tensor]:
-        """Which units are zero on every example, (G, K, D)."""
-        return [(x.amax(2) == 0) & (x.amin(2) == 0) for x in self._x]
-
-    def silences(self) -> Tensor:
-        """The share of units that are zero on every example, (K, L)."""
-        return self._table([silent.double().mean(2) for silent in self.silent])
-
-    def _table(self, values: list[Tensor]) -> Tensor:
-        parts = zip(values, self._x, strict=True)
-        return self._layers.table([_narrow(v, x) for v, x in parts])
+def statistics(layers: Layers) -> tuple[list[Tensor], list[Tensor]]:
+    """As `_host.statistics`: five tables (K, L), and the silent units of each group."""
+    values: list[list[Tensor]] = [[] for _ in range(5)]
+    silent = []
+    for x in layers.examples:
+        length = _lengths(x)
+        mean = x.sum((2, 3), dtype=torch.float64) / x[0, 0].numel()
+        spread = x.flatten(2) - mean.unsqueeze(2)
+        silent.append((x.amax(2) == 0) & (x.amin(2) == 0))
+        of_group = (
+            mean,
+            length.square().sum(2) / x[0, 0].numel(),
+            spread.square().mean(2),
+            _correlation(length, x),
+            silent[-1].double().mean(2),
+        )
+        for column, value in zip(values, of_group, strict=True):
+            column.append(_narrow(value, x))
+    return [layers.table(column) for column in values], silent
 
 
 def _correlation(length_GKB: Tensor, x_GKBD: Tensor) -> Tensor:

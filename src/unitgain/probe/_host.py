@@ -10,12 +10,10 @@ Shapes: F fields, K members, L layers, G layers of one shape, B examples, D unit
 """
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unitgain.probe.layers import Array, Layers
 
@@ -52,22 +50,28 @@ def squares(x: Array) -> Array:
     return dot(x, x)
 
 
-def norms(fields: Sequence[Layers]) -> list[Tensor]:
-    """The Frobenius norm of each member's tensor of each layer, (K, L) for each of the fields."""
-    arrays = [x for layers in fields for x in layers.whole]
-    members = arrays[0].shape[1] if arrays else 1
-    kind = np.result_type(np.float32, *arrays)
-    square_FLK = np.full((len(fields), fields[0].count, members), np.nan, kind)
+def norms(fields: Sequence[Layers]) -> Array:
+    """The Frobenius norm of each member's tensor of each layer, (F, L, K)."""
+    square_FLK = np.full((len(fields), fields[0].count, _members(fields)), np.nan, _kind(fields))
     with np.errstate(all="ignore"):
         for square_LK, layers in zip(square_FLK, fields, strict=True):
-            for place, x_GKN in zip(layers.places, layers.whole, strict=True):
+            for place, x_GKN in layers.whole:
                 square_LK[place] = squares(x_GKN)
-        norm_FLK = np.sqrt(square_FLK)
-        if kind == np.float32 and not _safe(square_FLK):
+        norm_FLK: Array = np.sqrt(square_FLK)
+        if norm_FLK.dtype == np.float32 and not _safe(square_FLK):
             unsafe_FLK = (square_FLK < _SAFE_LEAST) | (square_FLK > _SAFE_GREATEST)
             for norm_LK, unsafe_LK, layers in zip(norm_FLK, unsafe_FLK, fields, strict=True):
                 _look_again(norm_LK, unsafe_LK, layers)
-    return [norm_LK.T for norm_LK in torch.from_numpy(norm_FLK).unbind(0)]
+    return norm_FLK
+
+
+def _members(fields: Sequence[Layers]) -> int:
+    return next((layers.groups[0][1].shape[1] for layers in fields if layers.groups), 1)
+
+
+def _kind(fields: Sequence[Layers]) -> type[np.floating[Any]]:
+    wide = any(layers.is_double for layers in fields)
+    return np.float64 if wide else np.float32
 
 
 def _safe(square: Array) -> bool:
@@ -78,54 +82,28 @@ def _safe(square: Array) -> bool:
 
 def _look_again(norm_LK: Array, unsafe_LK: NDArray[np.bool_], layers: Layers) -> None:
     """Take the norms in float64 whose squares float32 does not hold."""
-    for place, x_GKN in zip(layers.places, layers.whole, strict=True):
+    for place, x_GKN in layers.whole:
         index = np.arange(layers.count)[place]
         g, k = np.nonzero(unsafe_LK[index])
         norm_LK[index[g], k] = np.sqrt(squares(x_GKN[g, k].astype(np.float64)))
 
 
-@final
-class HostStatistics:
-    """What there is to say of activations (K, B, D) by layer, each sum taken once.
+def statistics(layers: Layers) -> tuple[Array, list[NDArray[np.bool_]]]:
+    """What there is to say of activations (K, B, D) by layer.
 
-    Args:
-        layers: the activations.
+    Returns:
+        Mean, mean square, variance, mean cosine and share of silent units, (5, L, K), and which units are silent, of
+        each group (G, K, D).
     """
-
-    def __init__(self, layers: Layers) -> None:
-        self._layers = layers
-        self.silent: list[Tensor] = []
-        """Which units are zero on every example, (G, K, D)."""
-        members = next((x.shape[1] for x in layers.example_arrays), 1)
-        kind = np.result_type(np.float32, *layers.example_arrays)
-        table_SLK = np.full((5, layers.count, members), np.nan, kind)
-        with np.errstate(all="ignore"):
-            for place, x_GKBD in zip(layers.places, layers.example_arrays, strict=True):
-                *values, silent_GKD = _statistics(x_GKBD)
-                self.silent.append(torch.from_numpy(silent_GKD))
-                for row_LK, value_GK in zip(table_SLK, values, strict=True):
-                    row_LK[place] = value_GK
-        self._table = [row_LK.T for row_LK in torch.from_numpy(table_SLK).unbind(0)]
-
-    def means(self) -> Tensor:
-        """The mean over examples and units, (K, L)."""
-        return self._table[0]
-
-    def second_moments(self) -> Tensor:
-        """The mean square over examples and units, (K, L)."""
-        return self._table[1]
-
-    def variances(self) -> Tensor:
-        """The variance over examples and units, (K, L)."""
-        return self._table[2]
-
-    def correlations(self) -> Tensor:
-        """The mean cosine over pairs of distinct examples, (K, L)."""
-        return self._table[3]
-
-    def silences(self) -> Tensor:
-        """The share of units that are zero on every example, (K, L)."""
-        return self._table[4]
+    table_SLK = np.full((5, layers.count, _members([layers])), np.nan, _kind([layers]))
+    silent = []
+    with np.errstate(all="ignore"):
+        for place, x_GKBD in layers.examples_whole:
+            *values, silent_GKD = _statistics(x_GKBD)
+            silent.append(silent_GKD)
+            for row_LK, value_GK in zip(table_SLK, values, strict=True):
+                row_LK[place] = value_GK
+    return table_SLK, silent
 
 
 def _statistics(x_GKBD: Array) -> tuple[Array, ...]:
@@ -140,9 +118,9 @@ def _statistics(x_GKBD: Array) -> tuple[Array, ...]:
     second_GK = np.add.reduce(square_GKB, -1) / (count * units)
     variance_GK = second_GK - mean_GK * mean_GK
     pairs = count * (count - 1) or np.nan
-    cosine_GK = ((squares(sum_GK2D[:, :, 0]) - count) / pairs).astype(x_GKBD.dtype)
-    exact = x_GKBD.dtype == np.float64
+    cosine_GK = ((squares(sum_GK2D[:, :, 0]) - count) / pairs).astype(x_GKBD.dtype, copy=False)
     few = ~(variance_GK > _DIGITS * second_GK)
+    exact = x_GKBD.dtype == np.float64
     near = square_GKB.min() < _SAFE_LEAST if exact else not _safe(square_GKB)
     if near or few.any():
         _spread_again(variance_GK, second_GK, few, square_GKB, x_GKBD)
@@ -175,7 +153,7 @@ def _spread_again(
     total_GK = np.add.reduce(square_GKB, -1)
     unsafe_GK = few_GK | ~((total_GK > _SAFE_LEAST) & (total_GK < _SAFE_GREATEST))
     g, k = np.nonzero(unsafe_GK)
-    wide = x_GKBD[g, k].reshape(len(g), -1).astype(np.float64)
+    wide = x_GKBD[g, k].reshape(len(g), x_GKBD[0, 0].size).astype(np.float64)
     second_GK[g, k] = squares(wide) / wide.shape[1]
     wide -= (np.add.reduce(wide, -1) / wide.shape[1])[:, None]
     variance_GK[g, k] = squares(wide) / wide.shape[1]

@@ -72,9 +72,15 @@ class Layers:
         )
 
     @cached_property
-    def whole(self) -> tuple[Array, ...]:
-        """The groups as arrays (G, K, N) of the same memory, each tensor as one row."""
-        return tuple(t.flatten(2).numpy() for _, t in self.groups)
+    def is_double(self) -> bool:
+        """Whether some of it is float64."""
+        return any(t.dtype == torch.float64 for _, t in self.groups)
+
+    @cached_property
+    def whole(self) -> tuple[tuple[slice | list[int], Array], ...]:
+        """The groups' places and arrays (G, K, N) of the same memory, each tensor as one row."""
+        arrays = (t.flatten(2).numpy() for _, t in self.groups)
+        return tuple(zip(self.places, arrays, strict=True))
 
     @cached_property
     def examples(self) -> tuple[Tensor, ...]:
@@ -82,9 +88,9 @@ class Layers:
         return tuple(t.flatten(2, -2) if t.dim() > 4 else t for _, t in self.groups)
 
     @cached_property
-    def example_arrays(self) -> tuple[Array, ...]:
-        """`examples` as arrays of the same memory."""
-        return tuple(t.numpy() for t in self.examples)
+    def examples_whole(self) -> tuple[tuple[slice | list[int], Array], ...]:
+        """The groups' places and `examples` as arrays of the same memory."""
+        return tuple(zip(self.places, (t.numpy() for t in self.examples), strict=True))
 
     @cached_property
     def places(self) -> tuple[slice | list[int], ...]:

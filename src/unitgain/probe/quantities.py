@@ -5,16 +5,17 @@ what a quantity needs (no bias; no activation behind the output layer) gets NaN.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unitgain.probe import _device, _host
-from unitgain.probe.history import WINDOW, History
-from unitgain.probe.layers import Layers
+from unitgain.probe.history import History
+from unitgain.probe.layers import Array, Layers
 from unitgain.probe.noise import cosines, gradient_moments
 
 
@@ -45,28 +46,39 @@ class LayerTensors:
     saturated: Callable[[Tensor], Tensor] | None = None
     history: History | None = None
 
+    @property
+    def examples(self) -> int:
+        """B."""
+        return next((g.shape[2] for _, g in self.preactivation_gradients.groups), 1)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether numpy can read all of it."""
+        return all(getattr(self, field).on_host for field in _FIELDS)
+
     def norm(self, field: str) -> Tensor:
-        """The Frobenius norm of each member's and layer's tensor of a field, (K, L); see `norms`."""
-        if field not in self._norms:
-            self.take_norms([field])
-        return self._norms[field]
+        """The Frobenius norm of each member's and layer's tensor of a field, (K, L), right also where squares aren't.
 
-    def take_norms(self, fields: Sequence[str]) -> None:
-        """Take the norms of some fields at once, which costs less than one after the other."""
-        layers: list[Layers] = [getattr(self, field) for field in fields]
-        if layers:
-            self._norms.update(zip(fields, norms(layers), strict=True))
-
-    @cached_property
-    def _norms(self) -> dict[str, Tensor]:
-        return {}
+        Float32 squares vanish below 1e-23 and overflow above 1e19. A norm outside [1e-15, 1e15] is taken in float64,
+        entry by entry, so that no member's bits depend on another's.
+        """
+        layers: Layers = getattr(self, field)
+        if layers.on_host:
+            return torch.from_numpy(_host.norms([layers])[0]).T
+        return _device.norms([layers])[0]
 
     @cached_property
-    def statistics(self) -> _host.HostStatistics | _device.DeviceStatistics:
-        """Sums of the activations, each taken once."""
-        if self.activations.on_host:
-            return _host.HostStatistics(self.activations)
-        return _device.DeviceStatistics(self.activations)
+    def statistics(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Mean, mean square, variance, mean cosine, share of silent units; and which are silent, (G, K, D)."""
+        if not self.activations.on_host:
+            return _device.statistics(self.activations)
+        table_SLK, silent = self.host_statistics
+        return [torch.from_numpy(t).T for t in table_SLK], [torch.from_numpy(s) for s in silent]
+
+    @cached_property
+    def host_statistics(self) -> tuple[Array, list[Array]]:
+        """The same as arrays, (5, L, K) and (G, K, D)."""
+        return _host.statistics(self.activations)
 
     @cached_property
     def gradient_moments(self) -> tuple[Tensor, Tensor]:
@@ -80,7 +92,7 @@ class LayerTensors:
         """On how many measured steps in a row, this one included, each unit was silent, (G, K, D); None: not kept."""
         if self.history is None or self.history.silent_runs is None:
             return None
-        return self.history.runs(self.statistics.silent)
+        return self.history.runs(self.statistics[1])
 
     def remember(self) -> None:
         """Let the steps to come compare themselves with this one."""
@@ -91,24 +103,13 @@ class LayerTensors:
 Quantity = Callable[[LayerTensors], Tensor]
 
 
-def norms(fields: Sequence[Layers]) -> list[Tensor]:
-    """The Frobenius norm of each member's tensor of each layer, (K, L) a field, right where float32's squares are not.
-
-    Float32 squares vanish below 1e-23 and overflow above 1e19. A norm outside [1e-15, 1e15] is taken in float64, entry
-    by entry, so that no member's bits depend on another's.
-    """
-    on_host = all(layers.on_host for layers in fields)
-    return _host.norms(fields) if on_host else _device.norms(fields)
-
-
 def grad_preactivation(t: LayerTensors) -> Tensor:
     r"""The gradient of one example's loss with respect to the layer's pre-activations, RMS over the batch.
 
     $\sqrt{E_b \|\partial \ell_b / \partial z_b\|^2}$, the quantity that mean-field theory speaks of
     (Schoenholz et al. 2017, arXiv 1611.01232, eq. 16). With $J = E_b[\ell_b]$ it is $\sqrt{B} \|dJ/dz\|_F$.
     """
-    examples = next((g.shape[2] for _, g in t.preactivation_gradients.groups), 1)
-    return t.norm("preactivation_gradients") * math.sqrt(examples)
+    return t.norm("preactivation_gradients") * math.sqrt(t.examples)
 
 
 def grad_weight(t: LayerTensors) -> Tensor:
@@ -133,12 +134,12 @@ def update_ratio(t: LayerTensors) -> Tensor:
 
 def activation_mean(t: LayerTensors) -> Tensor:
     """The mean of the layer's activations over the batch and the units."""
-    return t.statistics.means()
+    return t.statistics[0][0]
 
 
 def activation_variance(t: LayerTensors) -> Tensor:
     """The variance (of the population) of the layer's activations over the batch and the units."""
-    return t.statistics.variances()
+    return t.statistics[0][2]
 
 
 def activation_second_moment(t: LayerTensors) -> Tensor:
@@ -147,7 +148,7 @@ def activation_second_moment(t: LayerTensors) -> Tensor:
     In a wide network it is $E[\phi(\sqrt{q_l} z)^2]$, from which the length map makes $q_{l+1}$ (Poole et al. 2016,
     arXiv 1606.05340, eq. 3).
     """
-    return t.statistics.second_moments()
+    return t.statistics[0][1]
 
 
 def activation_correlation(t: LayerTensors) -> Tensor:
@@ -157,7 +158,7 @@ def activation_correlation(t: LayerTensors) -> Tensor:
     correlation map predicts of deep networks (Schoenholz et al. 2017, arXiv 1611.01232, eq. 5). Examples on which every
     unit is zero have no direction and are left out; NaN if that leaves fewer than two.
     """
-    return t.statistics.correlations()
+    return t.statistics[0][3]
 
 
 def silent_fraction(t: LayerTensors) -> Tensor:
@@ -165,7 +166,7 @@ def silent_fraction(t: LayerTensors) -> Tensor:
 
     Not the same as dead: inputs that collapse onto each other leave units silent that another batch would wake.
     """
-    return t.statistics.silences()
+    return t.statistics[0][4]
 
 
 def dead_fraction(t: LayerTensors) -> Tensor:
@@ -175,9 +176,7 @@ def dead_fraction(t: LayerTensors) -> Tensor:
     """
     if t.history is None or t.silent_runs is None:
         return t.activations.table([_unknown(h) for _, h in t.activations.groups])
-    early_K = t.history.measured_K1[:, 0] < WINDOW - 1
-    share = [_share(run >= WINDOW, h) for run, (_, h) in _by_group(t.silent_runs, t)]
-    return t.activations.table([s.masked_fill_(early_K, torch.nan) for s in share])
+    return t.activations.table(t.history.dead_shares(t.silent_runs))
 
 
 def saturated_fraction(t: LayerTensors) -> Tensor:
@@ -209,8 +208,7 @@ def gradient_snr(t: LayerTensors) -> Tensor:
     isn't positive.
     """
     trace_KL, square_KL = t.gradient_moments
-    examples = next(g.shape[2] for _, g in t.preactivation_gradients.groups)
-    return (square_KL.clamp(min=0) / (trace_KL / examples)).to(_dtype(t))
+    return (square_KL.clamp(min=0) / (trace_KL / t.examples)).to(_dtype(t))
 
 
 def gradient_cosine(t: LayerTensors) -> Tensor:
@@ -227,17 +225,6 @@ def _dtype(t: LayerTensors) -> torch.dtype:
     """That of the data, but at least float32."""
     _, gradient = t.preactivation_gradients.groups[0]
     return torch.float64 if gradient.dtype == torch.float64 else torch.float32
-
-
-def _by_group(
-    values: list[Tensor], t: LayerTensors
-) -> "zip[tuple[Tensor, tuple[tuple[int, ...], Tensor]]]":
-    return zip(values, t.activations.groups, strict=True)
-
-
-def _share(which_GKD: Tensor, h: Tensor) -> Tensor:
-    """The share of the units, (G, K), in the type of the activations."""
-    return which_GKD.to(h.dtype).mean(2)
 
 
 def _unknown(h: Tensor) -> Tensor:
@@ -270,20 +257,30 @@ _READERS: Mapping[str, frozenset[str]] = {
     "preactivation_gradients": frozenset(
         {"grad_preactivation", "gradient_noise_scale", "gradient_snr"}
     ),
+    "inputs": frozenset({"gradient_noise_scale", "gradient_snr"}),
     "weight_gradients": frozenset({"grad_weight", "grad_bias", "gradient_cosine"}),
     "weight_updates": frozenset({"update_ratio"}),
 }
 """Which of the quantities read what a step has to keep for them."""
 
-
-_NORMED: Mapping[str, frozenset[str]] = {
-    "preactivation_gradients": frozenset({"grad_preactivation"}),
-    "weight_gradients": frozenset({"grad_weight"}),
-    "bias_gradients": frozenset({"grad_bias"}),
-    "weights": frozenset({"weight_norm", "update_ratio"}),
-    "weight_updates": frozenset({"update_ratio"}),
+_FIELDS = ("preactivation_gradients", "activations", "inputs", "weights", "weight_gradients")
+_NORMED: Mapping[str, tuple[str, ...]] = {
+    "grad_preactivation": ("preactivation_gradients",),
+    "grad_weight": ("weight_gradients",),
+    "grad_bias": ("bias_gradients",),
+    "weight_norm": ("weights",),
+    "update_ratio": ("weights", "weight_updates"),
 }
-"""Which of the quantities are made of norms of which field."""
+"""What the quantities that are norms are norms of."""
+
+_STATISTICS = (
+    "activation_mean",
+    "activation_second_moment",
+    "activation_variance",
+    "activation_correlation",
+    "silent_fraction",
+)
+"""The order of `LayerTensors.statistics`."""
 
 
 def reads(quantities: Collection[str], field: str) -> bool:
@@ -299,10 +296,47 @@ def reads(quantities: Collection[str], field: str) -> bool:
 def measure(tensors: LayerTensors, quantities: Mapping[str, Quantity]) -> Tensor:
     """All quantities of one step as one tensor (Q, K, L) on the device of the data."""
     with torch.no_grad():
-        device = tensors.weights.groups[0][1].device
-        tensors.take_norms([field for field, names in _NORMED.items() if names & quantities.keys()])
-        values = [quantity(tensors).to(device) for quantity in quantities.values()]
+        if tensors.on_host:
+            return _measured_on_host(tensors, quantities)
+        _, like = tensors.weights.groups[0]
+        values = [quantity(tensors).to(like.device) for quantity in quantities.values()]
         # One that no layer has is a single row of NaN on the host: it takes the members' axis from the others.
-        if len({value.shape for value in values}) > 1:
-            values = list(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
-        return torch.stack(values)
+        return torch.stack(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
+
+
+def _measured_on_host(t: LayerTensors, quantities: Mapping[str, Quantity]) -> Tensor:
+    """The same by numpy, with the norms of all fields taken at once.
+
+    At every step the caches hold other things: what counts is how much code runs, and numpy has less of it than torch.
+    """
+    ready = _ready(t, *_plan(tuple(quantities)))
+    _, like = t.weights.groups[0]
+    shape = (len(quantities), t.weights.count, like.shape[1])
+    table_QLK = np.empty(shape, np.float64 if like.dtype == torch.float64 else np.float32)
+    for value_LK, (name, quantity) in zip(table_QLK, quantities.items(), strict=True):
+        own = ready.get(name) if quantity is QUANTITIES.get(name) else None
+        value_LK[:] = quantity(t).numpy(force=True).T if own is None else own
+    return torch.from_numpy(table_QLK).transpose(1, 2)
+
+
+@lru_cache
+def _plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """The fields whose norms these quantities take, and whether they take the activations' statistics."""
+    fields = dict.fromkeys(field for name in names for field in _NORMED.get(name, ()))
+    return tuple(fields), not set(_STATISTICS).isdisjoint(names)
+
+
+def _ready(t: LayerTensors, fields: tuple[str, ...], statistics: bool) -> dict[str, Array]:
+    """What follows from norms and statistics, (L, K) each."""
+    ready: dict[str, Array] = {}
+    if fields:
+        norm = dict(zip(fields, _host.norms([getattr(t, f) for f in fields]), strict=True))
+        ready = {name: norm[field[0]] for name, field in _NORMED.items() if field[0] in norm}
+        if "preactivation_gradients" in norm:
+            ready["grad_preactivation"] = norm["preactivation_gradients"] * math.sqrt(t.examples)
+        if "weight_updates" in norm:
+            with np.errstate(all="ignore"):
+                ready["update_ratio"] = norm["weight_updates"] / norm["weights"]
+    if statistics:
+        ready.update(zip(_STATISTICS, t.host_statistics[0], strict=True))
+    return ready

@@ -88,7 +88,7 @@ class Probe(Node):
     per_decade: Count | None = Field(
         None, description="the number of measurements in each tenfold of steps"
     )
-    at: tuple[Index, ...] = Field((), description="further steps to measure")
+    at: tuple[Index, ...] = Field((), description="a step that is measured besides")
     quantities: tuple[Quantity, ...] = FULL
     extra: dict[str, Named] = Field({})
 
