@@ -217,6 +217,7 @@ class _Init:
             self.bias_mean if self.facts.bias else 0.0,
             target,
             self.facts.residual,
+            fan_out,
         )
 
     def caveats(self, fan_in: int) -> list[str]:

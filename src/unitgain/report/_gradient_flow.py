@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitgain.errors import DataError
-from unitgain.report._style import MUTED, save, style
+from unitgain.report._style import INK, MUTED, save, style
 from unitgain.runs import Gradients, RunDirectory, read_gradients
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def gradient_flow_figure(run: Path) -> list[Path]:
     """Draw ``figures/gradient_flow.png`` and ``.svg`` of a run directory.
 
     Left: the norm of the gradient with respect to each layer's pre-activations against depth, on a
-    log scale, one line a recorded epoch (eight at most, closer together early on). Right: the
+    log scale, one line a recorded epoch (eight at most, closer together early on), and what theory
+    foretold of the first one, dashed. Right: the
     update-to-weight ratio, or the weight gradient where that wasn't recorded.
 
     Args:
@@ -72,7 +73,7 @@ def draw_gradient_flow(gradients: Gradients, summary: Mapping[str, Any]) -> "Fig
 
     Args:
         gradients: with the quantity ``grad_preactivation``.
-        summary: ``verdict``, ``status`` and ``steps_per_epoch`` are used where they are there.
+        summary: ``verdict``, ``forecast``, ``status`` and ``steps_per_epoch`` are used where they are there.
     """
     second = [name for name in ("update_ratio", "grad_weight") if name in gradients.names]
     panels = ["grad_preactivation", *second[:1]]
@@ -83,6 +84,7 @@ def draw_gradient_flow(gradients: Gradients, summary: Mapping[str, Any]) -> "Fig
     figure, all_axes, key_axes = _layout(len(panels), len(title))
     for axes, quantity in zip(all_axes, panels, strict=True):
         _draw_panel(axes, gradients, quantity, shown_S)
+    _draw_theory(all_axes[0], gradients, summary)
     _fill_key(key_axes, shown_S, per_epoch)
     _add_mark_key(figure, all_axes)
     figure.suptitle(
@@ -178,6 +180,35 @@ def _draw_panel(
     title, label = _PANELS[quantity]
     axes.set_title(title, pad=8)
     axes.set_ylabel(label)
+
+
+def _draw_theory(axes: "Axes", gradients: Gradients, summary: Mapping[str, Any]) -> None:
+    """The forecast of the first line; its level, which theory says nothing of, is fitted over the hidden layers."""
+    import numpy as np
+
+    predicted = (summary.get("forecast") or {}).get("log10_gradient_L") or []
+    step_S, value_SL = gradients.grid("grad_preactivation")
+    forecast_L = np.array([np.nan if value is None else value for value in predicted], dtype=float)
+    # A run before its first step; what is resumed or recorded later theory doesn't speak of.
+    if forecast_L.size != value_SL.shape[1] or step_S[0] != 0:
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset_L = np.log10(value_SL[0]) - forecast_L
+    usable = np.isfinite(offset_L[:-1])
+    if not usable.any():
+        return
+    level = offset_L[:-1][usable].mean()
+    low, high = axes.get_ylim()
+    axes.plot(
+        np.arange(1, forecast_L.size + 1),
+        10.0 ** np.clip(forecast_L + level, -300, 300),
+        color=INK,
+        linewidth=1.3,
+        linestyle=(0, (4, 2.5)),
+        zorder=4,
+        label="theory",
+    )
+    axes.set_ylim(low, high)
 
 
 def _draw_line(

@@ -101,11 +101,15 @@ class Branch:
         activation: moments of $\phi$'s outputs.
         output: moments behind norm and dropout.
         gain: t, the squared gradient at the pre-activations over that at the output.
+        mean_slope: derivative of the output's mean with respect to q; 0 behind a norm, which keeps it.
+        second_slope: likewise, of its mean square.
     """
 
     activation: Moments
     output: Moments
     gain: float
+    mean_slope: float = 0.0
+    second_slope: float = 0.0
 
 
 def branch_of(
@@ -116,7 +120,15 @@ def branch_of(
     shared = min(max(covariance - mean**2, -variance), variance)
     if norm.kind == "none":
         phi, slopes = _gaussian(activation, variance, shared, mean)
-        return Branch(phi, dropout.applied(phi), slopes * dropout.gain)
+        bend, growth = _length_slopes(moved(activation, mean, 1.0), float(f"{variance:.12g}"))
+        moving, still = (dropout.applied(Moments(a, b, 0.0)) for a, b in ((bend, growth), (0, 0)))
+        return Branch(
+            phi,
+            dropout.applied(phi),
+            slopes * dropout.gain,
+            moving.mean - still.mean,
+            moving.second - still.second,
+        )
     if norm.first:
         phi, gain = _norm_first(activation, norm, dropout, variance, shared, mean)
         return Branch(phi, dropout.applied(phi), gain)
@@ -215,6 +227,14 @@ def _hermite_squares(activation: Activation, q: float) -> Array:
     x_N, functions_KN = _hermite_functions()
     squares: Array = (functions_KN @ activation.value(math.sqrt(q) * x_N)) ** 2
     return squares
+
+
+@lru_cache(maxsize=4096)
+def _length_slopes(activation: Activation, q: float) -> tuple[float, float]:
+    r"""The derivatives of $E[\phi]$ and $E[\phi^2]$ with respect to q: $E[\phi''] / 2$, and the moments' growth."""
+    x_N, functions_KN = _hermite_functions()
+    coefficient = float(functions_KN[2] @ activation.value(math.sqrt(q) * x_N))
+    return coefficient / (math.sqrt(2) * q), float(moments(activation, q).growth)
 
 
 @cache

@@ -40,6 +40,7 @@ from unitgain.theory._branch import (
     NormKind,
     branch_of,
 )
+from unitgain.theory._stream import Shared
 from unitgain.theory.activations import Activation
 
 Array = NDArray[np.float64]
@@ -62,6 +63,7 @@ class Layer:
         target: the standard deviation that its pre-activations are rescaled to on data without dropout (LSUV), which
             then decides $\sigma_w$; None for no rescaling.
         residual: whether the layer's input is added to its output.
+        width: its units; None for very many. It matters beside a skip alone, see `unitgain.theory._stream`.
     """
 
     sigma_w: float
@@ -69,6 +71,7 @@ class Layer:
     bias_mean: float = 0.0
     target: float | None = None
     residual: bool = False
+    width: int | None = None
 
 
 @final
@@ -154,7 +157,7 @@ def propagate(network: Network, q_0: float = 1.0, correlation: float = 0.0) -> S
         )
         network = replace(network, layers=layers)
     forward = _forward(network, q_0, correlation)
-    gradient = _backward(network, [branch.gain for branch in forward.branches])
+    gradient = _backward(network, forward)
     activations = [branch.activation for branch in forward.branches]
     second = np.array([phi.second for phi in activations])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -176,12 +179,14 @@ class _Forward:
     q: Array
     correlation: Array
     sigma_w: Array
+    inputs: Sequence[Moments]
     branches: Sequence[Branch]
 
 
 def _forward(network: Network, q_0: float, correlation: float) -> _Forward:
     h = Moments(0.0, q_0, correlation * q_0)
     q, c, sigmas = [], [], []
+    inputs: list[Moments] = []
     branches: list[Branch] = []
     for i, layer in enumerate(network.layers):
         biases = layer.sigma_b**2 + layer.bias_mean**2
@@ -194,6 +199,7 @@ def _forward(network: Network, q_0: float, correlation: float) -> _Forward:
         q.append(length)
         c.append(covariance / length if length > 0 else math.nan)
         sigmas.append(sigma_w)
+        inputs.append(h)
         if i == len(network.layers) - 1:
             break
         if not length <= _HUGE and branches:
@@ -210,7 +216,7 @@ def _forward(network: Network, q_0: float, correlation: float) -> _Forward:
             )
             h = _joined(h, branch.output, network.branch_scale) if layer.residual else branch.output
         branches.append(branch)
-    return _Forward(np.array(q), np.array(c), np.array(sigmas), branches)
+    return _Forward(np.array(q), np.array(c), np.array(sigmas), inputs, branches)
 
 
 def _joined(h: Moments, v: Moments, scale: float) -> Moments:
@@ -223,16 +229,24 @@ def _joined(h: Moments, v: Moments, scale: float) -> Moments:
     )
 
 
-def _backward(network: Network, gains: Sequence[float]) -> Array:
+def _backward(network: Network, forward: _Forward) -> Array:
     """The log of E|delta_l|^2 relative to the output layer's, (L,)."""
     logs = [0.0]
-    # log E|g|^2, g the gradient with respect to what the layer hands on.
+    # log E|g|^2, g the gradient with respect to what the layer hands on, and what its units share.
     stream = _log(network.layers[-1].sigma_w ** 2)
-    for layer, gain in zip(reversed(network.layers[:-1]), reversed(gains), strict=True):
-        scale = network.branch_scale**2 if layer.residual else 1.0
-        logs.append(stream + _log(scale * gain))
-        back = logs[-1] + _log(layer.sigma_w**2)
-        stream = float(np.logaddexp(stream, back)) if layer.residual else back
+    shared = Shared.of_random(forward.inputs[-1])
+    for i in range(len(forward.branches) - 1, -1, -1):
+        layer, branch, h = network.layers[i], forward.branches[i], forward.inputs[i]
+        scale = network.branch_scale if layer.residual else 1.0
+        logs.append(stream + _log(scale**2 * branch.gain))
+        growth = layer.sigma_w**2 * scale**2 * branch.gain
+        if not layer.residual:
+            stream, shared = logs[-1] + _log(layer.sigma_w**2), Shared.of_random(h)
+        elif layer.width is None or network.norm.kind != "none" or not shared.h.second < _HUGE:
+            stream += math.log1p(growth)
+        else:
+            shared, grown = shared.back(h, branch, scale, layer.sigma_w, growth, layer.width)
+            stream += math.log(grown)
     return np.array(logs[::-1])
 
 
