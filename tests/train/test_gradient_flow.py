@@ -212,6 +212,6 @@ def test_a_second_fit_gets_a_verdict_of_its_own_and_no_linear_layer_is_said(tmp_
     assert callback.verdict is not None
     assert first is not None
     assert callback.verdict.slope < first.slope - 0.2
-    with pytest.warns(UserWarning, match=r"watches torch\.nn\.Linear layers, but Plain has none"):
+    with pytest.warns(UserWarning, match="in layers with weights, but Plain has none"):
         fit_with(callback, nn.LayerNorm(8))
     assert callback.verdict is None

@@ -4,17 +4,27 @@ Quantities are pure functions of tensors to (K, L). `Recorder` gathers what they
 `judge` turns a record into a verdict.
 """
 
-from unitgain.probe.quantities import QUANTITIES, Layers, LayerTensors, measure
+from unitgain.probe.findings import Finding, slope_per_layer
+from unitgain.probe.layers import Layers
+from unitgain.probe.quantities import QUANTITIES, LayerTensors, measure
+from unitgain.probe.record import Course, Expected, Fault, Record
 from unitgain.probe.recorder import Recorder
-from unitgain.probe.verdict import Verdict, judge, slope_per_layer
+from unitgain.probe.verdict import Verdict, judge
+from unitgain.probe.watch import watch
 
 __all__ = [
     "QUANTITIES",
+    "Course",
+    "Expected",
+    "Fault",
+    "Finding",
     "LayerTensors",
     "Layers",
+    "Record",
     "Recorder",
     "Verdict",
     "judge",
     "measure",
     "slope_per_layer",
+    "watch",
 ]

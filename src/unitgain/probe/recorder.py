@@ -4,6 +4,7 @@ Shapes: K = 1 member, B examples, D units. The layers are the calls of a module'
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,16 +17,17 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from unitgain.probe.groups import Group, distinct_weights, layer_groups
-from unitgain.probe.quantities import Layers, LayerTensors
+from unitgain.probe.layers import Layers
+from unitgain.probe.quantities import LayerTensors
 
-_FUNCTIONS: dict[str, Callable[[], nn.Module] | None] = {
-    "TanhBackward0": nn.Tanh,
-    "SigmoidBackward0": nn.Sigmoid,
-    "ReluBackward0": nn.ReLU,
-    "SiluBackward0": nn.SiLU,
-    "MishBackward0": nn.Mish,
-    "HardswishBackward0": nn.Hardswish,
-    "HardsigmoidBackward0": nn.Hardsigmoid,
+_FUNCTIONS: dict[str, nn.Module | None] = {
+    "TanhBackward0": nn.Tanh(),
+    "SigmoidBackward0": nn.Sigmoid(),
+    "ReluBackward0": nn.ReLU(),
+    "SiluBackward0": nn.SiLU(),
+    "MishBackward0": nn.Mish(),
+    "HardswishBackward0": nn.Hardswish(),
+    "HardsigmoidBackward0": nn.Hardsigmoid(),
     "GeluBackward0": None,
     "EluBackward0": None,
     "LeakyReluBackward0": None,
@@ -46,7 +48,6 @@ class _Call:
 
     Args:
         group: the layer.
-        name: that of the layer, with a number from the second call in one pass on.
         gradients: of its pre-activations.
         inputs: what it was given.
         activations: what its nonlinearity gave.
@@ -54,7 +55,6 @@ class _Call:
     """
 
     group: Group
-    name: str
     gradients: dict[int, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
     activations: dict[int, Tensor] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Recorder:
         self._calls: dict[tuple[nn.Module, int, int], _Call] = {}
         self._times: dict[nn.Module, int] = {}
         self._latest: _Call | None = None
-        self._pass, self._backward_began = 0, False
+        self._pass, self._first_pass, self._backward_began = 0, 0, False
         self._parameter_gradients = None
         self.activation: nn.Module | None = None
 
@@ -124,7 +124,13 @@ class Recorder:
     @property
     def names(self) -> tuple[str, ...]:
         """The layers' names: a module's path, with ``#2`` behind it for its second call in one forward pass."""
-        return tuple(call.name for call in self._recorded())
+        times: Counter[str] = Counter()
+        names = []
+        for call in self._recorded():
+            times[call.group.name] += 1
+            number = times[call.group.name]
+            names.append(call.group.name if number == 1 else f"{call.group.name}#{number}")
+        return tuple(names)
 
     def __enter__(self) -> Self:
         self._reset()
@@ -154,27 +160,33 @@ class Recorder:
         """Drop the passes so far: their gradients were thrown away."""
         self._reset()
 
-    @property
-    def passed(self) -> bool:
-        """Whether a backward pass has gone through."""
-        return self._backward_began
-
     def keep_parameter_gradients(self, of: Sequence[Tensor] | None = None) -> None:
         """Copy the parameters' gradients as they are now, before whatever is done to them next.
 
         Args:
-            of: these parameters only, where several optimizers take their steps at different times.
+            of: these parameters only, where several optimizers take their steps at different times. Of the passes
+                since the last of such steps, what belongs to other optimizers' layers is dropped.
         """
         kept = self._parameter_gradients or {}
         chosen = None if of is None else {id(p) for p in of}
+        if chosen is not None:
+            self._keep_passes_of(chosen)
         for group in self.groups:
             for p in (*group.weights, *group.biases):
                 if p.grad is not None and (chosen is None or id(p) in chosen):
                     kept[id(p)] = _dense(p.grad).detach().clone()
         self._parameter_gradients = kept
 
+    def _keep_passes_of(self, chosen: set[int]) -> None:
+        for call in self._calls.values():
+            own = any(id(p) in chosen for p in call.group.weights)
+            for passes in (call.gradients, call.inputs, call.activations):
+                for number in [n for n in passes if (n < self._first_pass) == own]:
+                    del passes[number]
+        self._first_pass = self._pass + 1
+
     def tensors(
-        self, scale: float = 1.0, saturated: Callable[[Tensor], Tensor] | None = None
+        self, scale: float | Tensor = 1.0, saturated: Callable[[Tensor], Tensor] | None = None
     ) -> LayerTensors:
         """What was recorded, with a leading member axis of one; passes of one step lie behind each other along B.
 
@@ -207,7 +219,7 @@ class Recorder:
         ]
         called = {id(call.group) for call in calls}
         apart = [g for g in self.groups if id(g) not in called and self._has_gradient(g)]
-        return [_Call(group, group.name) for group in apart] + calls
+        return [_Call(group) for group in apart] + calls
 
     def _has_gradient(self, group: Group) -> bool:
         return any(self._gradient(p) is not None for p in group.weights)
@@ -232,20 +244,25 @@ class Recorder:
         if not isinstance(z, Tensor) or not z.requires_grad:
             return
         if self._backward_began:
-            self._pass, self._backward_began = self._pass + 1, False
-            self._times.clear()
-            self._latest = None
+            self._next_pass()
         given = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
         self._see_function(given)
         times = self._times[module] = self._times.get(module, 0) + 1
         for index, group in enumerate(self._of_module[module]):
-            name = group.name if times == 1 else f"{group.name}#{times}"
-            call = self._calls.setdefault((module, index, times), _Call(group, name))
+            call = self._calls.setdefault((module, index, times), _Call(group))
             if group.takes_input and given is not None and given.is_floating_point():
                 call.inputs[self._pass] = _examples_first(given.detach(), module)
             if group.gives_output:
                 call.output, self._latest = z, call
                 z.register_hook(partial(self._on_gradient, call, self._pass))  # type: ignore[no-untyped-call]
+
+    def _next_pass(self) -> None:
+        if not self.stepped and all(p.grad is None for p in self._weights):
+            # The gradients of the passes so far were thrown away.
+            self._reset()
+        self._pass, self._backward_began = self._pass + 1, False
+        self._times.clear()
+        self._latest = None
 
     def _on_gradient(self, call: _Call, pass_: int, gradient: Tensor) -> None:
         self._backward_began = True
@@ -291,8 +308,7 @@ class Recorder:
             return False
         h = given.detach().reshape(call.output.shape)
         call.activations[self._pass] = _examples_first(h, call.group.module)
-        if self.activation is None and (kind := _FUNCTIONS[maker]) is not None:
-            self.activation = kind()
+        self.activation = self.activation or _FUNCTIONS[maker]
         return True
 
 
@@ -347,11 +363,12 @@ def _padded(passes: list[Tensor]) -> Tensor | None:
     return joined
 
 
-def _packed(tensor: Tensor | None, scale: float = 1.0) -> Tensor | None:
+def _packed(tensor: Tensor | None, scale: float | Tensor = 1.0) -> Tensor | None:
     """(1, B, D) from (B, ..., D) or a parameter's (…), at least in float32; None stays None."""
     if tensor is None:
         return None
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
-    tensor = tensor if scale == 1.0 else tensor / scale
+    if isinstance(scale, Tensor) or scale != 1.0:
+        tensor = tensor / scale
     return tensor.detach().unsqueeze(0)
