@@ -251,6 +251,16 @@ def test_factors_lie_on_the_parameters_that_they_are_for():
     }
 
 
+def test_a_first_and_an_output_layer_of_their_own_keep_the_rates():
+    spectral = init.spectral(base_width=8)
+    apart = [MemberInit(spectral, first=init.he(), output=init.zeros())]
+    mlp = network(apart, Shape(5, 3, (32, 32)), nn.ReLU())
+    assert not weights_of(mlp, 0, 2).any()
+    for rule in ("sgd", "adam"):
+        expected = rate_factors(mlp, [MemberInit(spectral)], rule)
+        assert torch.equal(rate_factors(mlp, apart, rule), expected)
+
+
 def test_an_optimizer_without_a_rule_is_refused():
     inits = [MemberInit(init.spectral())]
     mlp = network(inits, Shape(5, 3, (32, 32)), nn.ReLU())

@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
     torch.set_num_threads(spec.trainer.threads)
     table = open_data(spec.data, spec.split)
     found = coordinate_check(spec, table, own.widths, own.steps, own.seeds)
-    _show(spec, found)
+    _show(spec, found, own.steps)
     coordinates_figure(found.widths, found.size_WL, found.change_WL, own.steps, own.plot)
     print(f"{'figure':8}{own.plot}")
     return Exit.FINISHED
@@ -102,16 +102,14 @@ def _count(flag: str, text: str) -> int:
     return int(text)
 
 
-def _show(spec: "RunSpec", found: "Coordinates") -> None:
+def _show(spec: "RunSpec", found: "Coordinates", steps: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    table.add_column("change of")
-    for width in found.widths:
-        table.add_column(f"width {width}", justify="right")
-    table.add_column("slope", justify="right")
-    table.add_column("slope at start", justify="right")
+    table.add_column("width")
+    for head in (*map(str, found.widths), "slope", "(untrained)"):
+        table.add_column(head, justify="right")
     slope_L, start_L = found.change_slopes.tolist(), found.size_slopes.tolist()
     for i, (slope, start) in enumerate(zip(slope_L, start_L, strict=True)):
         name = "output" if i == len(slope_L) - 1 else f"layer {i + 1}"
@@ -119,6 +117,7 @@ def _show(spec: "RunSpec", found: "Coordinates") -> None:
         table.add_row(name, *numbers, *(_slope(each) for each in (slope, start)))
     console = Console(highlight=False)
     console.print()
+    console.print(f"change of pre-activations (RMS) in {steps} steps")
     console.print(table)
     console.print()
     # The output's initial weights add a part that fades with the width under every rule: it may only grow.

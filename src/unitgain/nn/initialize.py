@@ -4,7 +4,7 @@ Shapes: K members, B examples, D features.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from unitgain.nn.facts import facts_of, theory_of
 from unitgain.nn.init import LSUV, Derived, Initializer, fill_member, lsuv_rescale
 from unitgain.nn.mlp import MLP, Trace
 from unitgain.nn.streams import generator
-from unitgain.theory.derived import Kind, Rule
+from unitgain.theory.derived import Facts, Kind, Rule
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,36 @@ class MemberInit:
 
 
 def layer_initializers(mlp: MLP, inits: Sequence[MemberInit]) -> list[list[Initializer]]:
-    """The initializer of each layer of each member, those that are derived made of the network's facts."""
+    """The initializer of each layer of each member, those that are derived made of the network's facts.
+
+    Where that of the hidden layers sets rates, it does so for a first and an output layer of their own too.
+    """
     activation = theory_of(mlp.activation) if any(map(_derives, inits)) else None
     found = []
     for k, init in enumerate(inits):
         made: dict[object, Initializer] = {}
         layers = []
         for i, layer in enumerate(mlp.layers):
-            chosen = init.of_layer(i, mlp.depth)
-            if isinstance(chosen, Derived):
-                kind = (i == 0, i == mlp.depth, layer.skip)
-                if kind not in made:
-                    assert activation is not None
-                    made[kind] = chosen.make(facts_of(mlp, k, i, activation))
-                chosen = made[kind]
-            layers.append(chosen)
+            kind = (i == 0, i == mlp.depth, layer.skip)
+            if kind not in made:
+                facts = None if activation is None else facts_of(mlp, k, i, activation)
+                made[kind] = _made(init.of_layer(i, mlp.depth), init.hidden, facts)
+            layers.append(made[kind])
         found.append(layers)
     return found
+
+
+def _made(
+    chosen: Initializer | Derived, hidden: Initializer | Derived, facts: Facts | None
+) -> Initializer:
+    """A layer's initializer, with the rates of ``hidden`` where it has none of its own."""
+    if facts is None:
+        assert isinstance(chosen, Initializer)
+        return chosen
+    initializer = chosen.make(facts) if isinstance(chosen, Derived) else chosen
+    if chosen is hidden or initializer.rate_factor is not None or not isinstance(hidden, Derived):
+        return initializer
+    return replace(initializer, rate_factor=hidden.make(facts).rate_factor)
 
 
 def _derives(init: MemberInit) -> bool:

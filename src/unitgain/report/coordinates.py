@@ -65,7 +65,8 @@ def _draw(axes: "Axes", widths: Sequence[int], value_WL: Array, title: str) -> N
         shown = np.where(value_WL[:, i] > 0, value_WL[:, i], np.nan)
         axes.plot(widths, shown, color=colour, linestyle=dashes, marker="o", markersize=3)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if (value_WL > 0).any():
+        axes.set_yscale("log")
     axes.set_xticks(list(widths), [str(width) for width in widths])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("width")
