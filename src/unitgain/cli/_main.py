@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unitgain import __version__
-from unitgain.cli import _coordinates, _predict, _runs, _study, _train
+from unitgain.cli import _coordinates, _doctor, _predict, _runs, _study, _train
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 

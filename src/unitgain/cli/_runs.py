@@ -90,13 +90,22 @@ def _run_directory(command: str, argv: Sequence[str], summary: str) -> Path:
             f"write unitgain {command} RUN"
         )
     directory = Path(given.run[0])
+    check_run(directory)
+    return directory
+
+
+def check_run(directory: Path) -> None:
+    """Refuse what isn't a run directory.
+
+    Raises:
+        ConfigError: there is no such folder, or it holds no run.
+    """
     if not directory.is_dir():
         raise ConfigError(f"{directory}: must be a run directory, but there is no such folder")
     if not (directory / "config.yaml").is_file():
         inside = sorted(path.parent.name for path in directory.glob("*/config.yaml"))
         hint = f"; did you mean {directory / inside[0]}?" if inside else ""
         raise ConfigError(f"{directory}: must be a run directory, but has no config.yaml{hint}")
-    return directory
 
 
 def _comparison(computed: Mapping[str, float], recorded: Mapping[str, float]) -> tuple[str, Exit]:

@@ -42,7 +42,7 @@ def dot(x: Array, y: Array) -> Array:
 
 
 def _chunks(x: Array, size: int) -> Array:
-    return x[..., :size].reshape(*x.shape[:-1], -1, _CHUNK)
+    return x[..., :size].reshape(*x.shape[:-1], size // _CHUNK, _CHUNK)
 
 
 def squares(x: Array) -> Array:
