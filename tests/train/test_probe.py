@@ -258,9 +258,13 @@ def test_verdict_is_of_what_the_files_hold(train):
     assert result.verdict.startswith("gradients vanish: layer 1 gets ")
 
 
-def test_a_run_that_diverges_is_told_so(train):
+@pytest.mark.parametrize(("width", "batch"), [(8, 16), (64, 90)])
+def test_a_run_that_diverges_is_told_so(train, width, batch):
     result = train(
-        optimizer={"_target_": "unitgain.pack.optim.SGD", "lr": 1e30}, probe={"every": 1}
+        optimizer={"_target_": "unitgain.pack.optim.SGD", "lr": 1e30},
+        probe={"every": 1},
+        model={"width": width},
+        data={"batch_size": batch},
     )
     summary = json.loads((result.directory / "summary.json").read_text())
     assert (summary["status"], summary["verdict"]["label"]) == ("diverged", "diverged")
