@@ -3,6 +3,7 @@
 import math
 import time
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,8 +52,7 @@ def by_quad(function, q, kinks=()):
         return float(function(np.array([x]))[0]) * math.exp(-0.5 * (x / sd) ** 2)
 
     parts = [
-        quad(integrand, a, b, epsabs=0.0, epsrel=1e-11, limit=200)[0]
-        for a, b in zip(splits[:-1], splits[1:], strict=True)
+        quad(integrand, a, b, epsabs=0.0, epsrel=1e-11, limit=200)[0] for a, b in pairwise(splits)
     ]
     return math.fsum(parts) / (sd * math.sqrt(2.0 * math.pi))
 

@@ -195,11 +195,12 @@ class MeanField:
         c = 0.0
         for _ in range(_MOST_STEPS):
             # Tangents of a convex function lie below it: from the left, no step goes beyond the root.
-            gap = float(self.correlation_map(c)) - c
-            step = gap / (1.0 - float(self.correlation_slope(c)))
-            if not step > _LAST_STEP * max(c, _LAST_STEP):
+            gap, slope = float(self.correlation_map(c)) - c, float(self.correlation_slope(c))
+            # Where phi jumps the slope is not that of the map, and a step of the map itself is safe.
+            step = gap / (1.0 - slope) if slope < 1.0 else gap
+            if abs(step) <= _LAST_STEP * max(c, _LAST_STEP):
                 break
-            c = min(1.0, c + step)
+            c = min(max(c + step, 0.0), 1.0)
         return c
 
     def _aligns(self) -> bool:
