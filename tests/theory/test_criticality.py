@@ -54,7 +54,7 @@ def test_tanh_with_the_biases_of_schoenholz():
 
 def test_sigma_w_of_rectifiers_without_biases():
     assert critical_sigma_w(shipped.relu(), 0.0).sigma_w ** 2 == pytest.approx(2.0)
-    with pytest.raises(ConfigError, match="relu has no critical point with sigma_b = 0.5"):
+    with pytest.raises(ConfigError, match=r"relu has no critical point with sigma_b = 0\.5"):
         critical_sigma_w(shipped.relu(), 0.5)
 
 

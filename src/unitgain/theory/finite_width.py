@@ -25,7 +25,7 @@ class LogNorm:
 def log_norm(widths: Sequence[int], negative_slope: float = 0.0) -> LogNorm:
     r"""How far a critical rectifier network's signal and gradient stray from their mean, to first order in 1 / width.
 
-    $$\mathrm{Var} \log |h_L|^2 = \beta \sum_l 1 / n_l, \quad E \log |h_L|^2 = -\tfrac{1}{2} \beta \sum_l 1 / n_l, \quad
+    $$\mathrm{Var} \log |h_L|^2 = \beta \sum_l 1 / n_l, \quad E \log |h_L|^2 = -\frac{1}{2} \beta \sum_l 1 / n_l, \quad
     \beta = 6 \frac{1 + a^4}{(1 + a^2)^2} - 1$$
 
     Given the layer before it, a layer's squared norm is a mean of n independent numbers with variance beta in units of

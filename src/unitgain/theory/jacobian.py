@@ -3,8 +3,9 @@ r"""The singular values of the input-output Jacobian of a deep network, at infin
 The Jacobian of L layers is the product of $D_l W_l$, D the diagonal of slopes. At the fixed point of lengths the
 factors are free of each other, so the S-transforms of their squared singular values multiply:
 
-$$S_{J J^T} = (S_{D^2} S_{W W^T})^L, \quad S_{W W^T}(y) = \frac{1}{\sigma_w^2 (1 + y)} \text{ (Gaussian)}, \quad
-\frac{1}{\sigma_w^2} \text{ (orthogonal)}$$
+$$S_{J J^T} = (S_{D^2} S_{W W^T})^L, \quad S_{W W^T}(y) = \frac{1}{\sigma_w^2 (1 + y)} \; \mathrm{or} \; \frac{1}{\sigma_w^2}$$
+
+for Gaussian and for orthogonal weights.
 
 Legend: K order of a moment, M node, X point of a density.
 """
@@ -80,7 +81,9 @@ class Jacobian:
         r"""The variance of the squared singular values, in units of their squared mean.
 
         $$L (\mu_2 / \mu_1^2 - 1 - s_1), \quad \mu_k = E[\phi'(z)^{2k}], \quad
-        s_1 = -1 \text{ (Gaussian)}, \; 0 \text{ (orthogonal)}$$
+        s_1 = -1 \; \mathrm{or} \; 0$$
+
+        for Gaussian and for orthogonal weights.
 
         Example:
             >>> from unitgain.theory.activations import relu
