@@ -3,7 +3,8 @@ r"""The singular values of the input-output Jacobian of a deep network, at infin
 The Jacobian of L layers is the product of $D_l W_l$, D the diagonal of slopes. At the fixed point of lengths the
 factors are free of each other, so the S-transforms of their squared singular values multiply:
 
-$$S_{J J^T} = (S_{D^2} S_{W W^T})^L, \quad S_{W W^T}(y) = \frac{1}{\sigma_w^2 (1 + y)} \; \mathrm{or} \; \frac{1}{\sigma_w^2}$$
+$$S_{J J^T} = (S_{D^2} S_{W W^T})^L, \quad
+S_{W W^T}(y) = \frac{1}{\sigma_w^2 (1 + y)} \; \mathrm{or} \; \frac{1}{\sigma_w^2}$$
 
 for Gaussian and for orthogonal weights.
 
