@@ -81,7 +81,8 @@ class Net:
         after: whether the norm stands behind the activation.
         residual: as in the configuration.
         optimizer: its target.
-        more: keys of the configuration that differ from the default.
+        batch: examples of a step.
+        epochs: of training.
     """
 
     activation: str
@@ -91,7 +92,8 @@ class Net:
     after: bool = False
     residual: bool = False
     optimizer: str = ADAM
-    more: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 64
+    epochs: int = EPOCHS
 
     @property
     def name(self) -> str:
@@ -99,6 +101,7 @@ class Net:
         parts = [self.activation, f"depth {self.depth}", self.data["_target_"].rpartition(".")[2]]
         parts += [f"{self.norm}{' after' * self.after}"] * bool(self.norm)
         parts += ["residual"] * self.residual
+        parts += [f"batch {self.batch}"] * (self.batch != 64)
         return ", ".join([*parts, self.optimizer.rpartition(".")[2]])
 
     def spec(self, seed: int, lr: float, **keys: Any) -> RunSpec:
@@ -117,14 +120,13 @@ class Net:
             },
             "activation": {"_target_": activation},
             "optimizer": {"_target_": self.optimizer, "lr": lr},
-            "data": self.data,
+            "data": {**self.data, "batch_size": self.batch},
             "probe": {"every": 10},
-            "trainer": {"max_epochs": EPOCHS, "accelerator": "cpu", "progress": False},
+            "trainer": {"max_epochs": self.epochs, "accelerator": "cpu", "progress": False},
             "metrics": {metric: {"_target_": f"unitgain.pack.metrics.{metric}"}},
             "callbacks": {"extra": {"truth": {"_target_": "benchmarks.labelled.EpochLosses"}}},
             "figures": False,
             "logger": {},
-            **self.more,
             **keys,
         }
         if self.norm:
@@ -167,6 +169,9 @@ RATE_NETS = (
     (Net("relu", 6, AIRFOIL, norm="LayerNorm"), 1e-8, 10.0),
     (Net("sigmoid", 2), 1e-8, 10.0),
     (Net("elu", 4, optimizer=RMSPROP), 1e-8, 10.0),
+    # All rows in a step: rates too high for the curvature, which make the loss swing.
+    (Net("tanh", 3, optimizer=SGD, batch=1078, epochs=64), 0.3, 60.0),
+    (Net("relu", 3, optimizer=SGD, batch=1078, epochs=64), 0.05, 10.0),
 )
 RATES = 12
 DROPOUTS = (0.0, 0.1, 0.3, 0.5)

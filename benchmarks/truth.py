@@ -52,12 +52,13 @@ class Outcome:
 
     @property
     def swing(self) -> float:
-        """How far the loss rises from epoch to epoch, on the average of the last half and relative to its level."""
+        """How far the loss goes up and down from epoch to epoch, on the average of the last half, over its level."""
         last = np.asarray(self.losses_E[len(self.losses_E) // 2 :])
         if len(last) < 3 or not np.isfinite(last).all():
             return 0.0
-        level = max(float(np.median(last)), SMALL * self.loss_at_start)
-        return float(np.maximum(np.diff(last), 0).mean()) / level
+        change = np.diff(last)
+        swing = min(np.maximum(change, 0).mean(), np.maximum(-change, 0).mean())
+        return float(swing / max(float(np.median(last)), SMALL * self.loss_at_start))
 
 
 def outcome(
@@ -132,8 +133,10 @@ def _flat_share(z_ND: Tensor, activation: nn.Module) -> float:
 
 
 def _cosine(h_ND: Tensor) -> float:
-    """The mean over all pairs of different rows; NaN where rows are zero."""
-    unit = nn.functional.normalize(h_ND, dim=1)
+    """The mean over all pairs of different rows, behind the mean of all entries; NaN where a row is zero."""
+    if not bool((h_ND != 0).any(1).all()):
+        return float("nan")
+    unit = nn.functional.normalize(h_ND - h_ND.mean(), dim=1)
     n = len(unit)
     if not bool(torch.isfinite(unit).all()) or not bool((unit != 0).any(1).all()):
         return float("nan")

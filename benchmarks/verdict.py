@@ -138,7 +138,7 @@ def truth(run: Run, best: float, best_lr: float) -> tuple[str, bool]:
     growth = (o.losses_E[-1] if o.losses_E else math.nan) / o.loss_at_start
     cosine_H, dead_H = np.nan_to_num(np.asarray(o.cosine_H)), np.asarray(o.dead_H)
     # Units of collapsed inputs are silent because their inputs are one.
-    dead = float(np.where((cosine_H > 0.95) & (dead_H < 1), 0.0, dead_H).max())
+    dead = float(np.where((cosine_H > 0.975) & (dead_H < 1), 0.0, dead_H).max())
     flat, cosine, swing = max(o.flat_H), float(cosine_H[-1]), o.swing
     failed, lost = learned < TRAINED, learned < UNTRAINED
     faster = run.study == "rate" and run.lr > best_lr
@@ -147,19 +147,19 @@ def truth(run: Run, best: float, best_lr: float) -> tuple[str, bool]:
     rules = (
         ("diverged", o.status == "diverged" or not growth < 10, not growth < 100),
         ("update too large", faster and lost, learned < UNTRAINED / 2),
-        ("dead units", dead > 0.5, dead > 0.6 and failed),
+        ("dead units", dead > 0.6, dead > 0.7 and failed),
         ("exploding", run.decades > 1.3 and failed, run.decades > 3),
         ("vanishing", run.decades < -1.3 and lost, run.decades < -3 and learned < UNTRAINED / 2),
         ("saturated", flat > 0.7 and failed, flat > 0.8),
-        ("rank collapse", cosine > 0.95 and failed, cosine > 0.99),
-        ("oscillating", swing > 0.15, swing > 0.25),
+        ("rank collapse", cosine > 0.975 and failed, cosine > 0.99),
+        ("oscillating", swing > 0.2, swing > 0.3),
         ("update too small", slower and lost, learned < UNTRAINED / 2),
         ("not learned", failed, False),
     )
     for label, holds, clear in rules:
         if holds:
             return label, bool(clear)
-    near = dead > 0.4 or flat > 0.6 or swing > 0.08 or abs(run.decades) > 1.0
+    near = dead > 0.5 or flat > 0.6 or swing > 0.1 or cosine > 0.95 or abs(run.decades) > 1.0
     return "healthy", learned > 0.9 and not near
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 PARTS = ("train", "val", "test")
 MANY, BEST, FAULTS = 40, 5, 10
 """Above so many jobs a multirun's table is the best few, and so many that failed."""
+LINE = 88
+"""Letters in a line of prose."""
 
 
 def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
@@ -33,8 +36,7 @@ def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
     if result.metrics:
         console.print(metrics_table(result.metrics))
         console.print()
-    if result.verdict:
-        _line(console, Text(result.verdict))
+    _verdict(console, result.verdict)
     places = {"run": str(_near(result.directory))}
     picture = next((path for path in figures if path.suffix == ".png"), None)
     if picture is not None:
@@ -86,8 +88,7 @@ def show_job_end(ending: Ending, monitor: str, verdict: str, *, before: bool) ->
     if ending.cause:
         parts.append(ending.cause)
     _line(console, Text(f"  {', '.join(parts)}"))
-    if verdict:
-        _line(console, Text(f"  {verdict}"))
+    _verdict(console, verdict, indent="  ")
 
 
 def show_sweep(outcomes: Sequence["Outcome"], directory: Path, total: int | None) -> None:
@@ -153,6 +154,15 @@ def _best(outcomes: Sequence["Outcome"]) -> list["Outcome"]:
     sign = 1 if mode == "min" else -1
     valued = [outcome for outcome in outcomes if math.isfinite(outcome.ending.value)]
     return sorted(valued, key=lambda outcome: sign * outcome.ending.value)[:BEST]
+
+
+def _verdict(console: Console, verdict: str, indent: str = "") -> None:
+    """Sentences are for reading: broken between words, at no more than a book's line."""
+    width = min(console.width, LINE)
+    for line in textwrap.wrap(
+        verdict, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    ):
+        _line(console, Text(line))
 
 
 def _line(console: Console, text: Text) -> None:

@@ -11,12 +11,19 @@ Shapes: S measured steps, R some of them, H hidden layers, L layers.
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, Literal, final
 
 import numpy as np
 
-from unitgain.probe.record import Expected, Fault, Numbers, Record
+from unitgain.probe.evidence import (
+    Evidence,
+    decades,
+    flow_text,
+    middle,
+    number,
+    signed,
+    slope_per_layer,
+)
 from unitgain.theory.bands import HEALTHY_DECADES, SEVERE_DECADES
 
 Label = Literal[
@@ -37,15 +44,16 @@ Label = Literal[
 RECOVERED_SHARE = 0.9
 """Share of the late steps with healthy decades from which a bad start counts as recovered (labelled set)."""
 
-DEAD_SHARE = 0.5
-"""Share of a layer's units that may be silent for good (labelled set; ReLU networks that learn well reach 0.4)."""
+DEAD_SHARE = 0.6
+"""Share of a layer's units that may be silent for good (labelled set: ReLU networks that learned well reach 0.52)."""
 
 SATURATED_SHARE = 0.7
 """Share of a layer's activations that may lie near an asymptote (labelled set)."""
 
-COLLAPSED_COSINE = 0.95
-"""Mean cosine between the examples of a batch from which they count as one, where the units' common mean is taken off:
-of critical ReLU networks it is that of depth 30, since 1 - c = 9 pi^2 / (2 l^2)."""
+COLLAPSED_COSINE = 0.975
+"""Mean cosine between the examples of a batch from which they count as one, where the units' common mean is taken off
+(labelled set: networks that learned well reach 0.97). A critical ReLU network has it at depth 42, since there
+1 - c = 9 pi^2 / (2 l^2) (Schoenholz et al. 2017, arXiv 1611.01232, for kinked activations)."""
 
 REPLACED_SHARE = 0.5
 """Share of a layer's weights that one step may replace (labelled set: it learned up to 0.33, not from 0.78)."""
@@ -60,8 +68,9 @@ up to 0.02 nothing was learned, from 0.1 most of it)."""
 GROWN_LOSS = 10.0
 """How many times the first step's loss the last epoch's may be."""
 
-SWING = 0.1
-"""By how much of its level the loss may rise from epoch to epoch, on the average of the last half (labelled set)."""
+SWING = 0.15
+"""By how much of its level the loss may go up, and down again, from epoch to epoch: the average of the last half of the
+epochs (labelled set)."""
 
 LEVEL = 0.05
 """Share of the first epoch's loss below which a swing of the loss doesn't matter."""
@@ -71,9 +80,6 @@ SPREADS = 4.0
 
 SPREAD = 0.02
 """Standard deviation of a slope where its theory states none."""
-
-LATE, MOST_LATE = 4, 32
-"""The late steps are the last quarter of those measured, at most 32."""
 
 
 @final
@@ -117,98 +123,6 @@ def confidence(margin: float, scale: float) -> float:
         return 0.01
     x = min(max(margin / scale, -50.0), 50.0)
     return min(max(1.0 / (1.0 + math.exp(-x)), 0.01), 0.99)
-
-
-def slope_per_layer(norms_H: Numbers) -> float:
-    """Least-squares slope of log10 of the norms a layer, towards the input; zero where fewer than two are above zero.
-
-    Example:
-        >>> round(slope_per_layer(np.array([1e-3, 1e-2, 1e-1])), 6)
-        -1.0
-    """
-    usable = np.isfinite(norms_H) & (norms_H > 0)
-    if usable.sum() < 2:
-        return 0.0
-    depth = np.flatnonzero(usable).astype(float)
-    depth -= depth.mean()
-    return -float(depth @ np.log10(norms_H[usable]) / (depth @ depth))
-
-
-def decades(norms_RH: Numbers) -> Numbers:
-    """The change of log10 of the norm from the last hidden layer to the first, by least squares, (R,).
-
-    Minus infinity where a layer gets nothing at all: no slope through the others speaks for it. NaN where a norm isn't
-    finite.
-    """
-    layers = norms_RH.shape[1]
-    depth = np.arange(layers) - (layers - 1) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change_R = -(np.log10(norms_RH) @ depth) / (depth @ depth) * (layers - 1)
-    change_R = np.where((norms_RH == 0).any(1), -np.inf, change_R)
-    return np.where(np.isfinite(norms_RH).all(1), change_R, np.nan)
-
-
-@final
-class Evidence:
-    """A record as the rules look at it.
-
-    Args:
-        record: of the run.
-        expected: by theory.
-    """
-
-    def __init__(self, record: Record, expected: Expected | None = None) -> None:
-        self.record, self.expected = record, expected
-        count = len(record.steps)
-        late = min(max(count // LATE, 1), MOST_LATE)
-        self.late = slice(count - late, count) if count >= LATE else None
-        """The late steps, None where too few were measured to tell them from the start."""
-
-    @cached_property
-    def norms(self) -> Numbers | None:
-        """`grad_preactivation` of the hidden layers that have one."""
-        norms_SH = self.record.hidden("grad_preactivation")
-        if norms_SH is None:
-            return None
-        present = ~np.isnan(norms_SH).all(0)
-        return norms_SH if present.all() else norms_SH[:, present]
-
-    @cached_property
-    def start(self) -> int | None:
-        """The first measured step at which the hidden layers get a gradient at all; None where they never do.
-
-        An output layer that begins with zeros passes nothing back on its first step, which is no fault.
-        """
-        if self.norms is None or not self.norms.size:
-            return None
-        reached_S = (self.norms != 0).any(1)
-        return int(np.argmax(reached_S)) if reached_S.any() else None
-
-    @cached_property
-    def broken(self) -> Fault | None:
-        """The first measured step with a gradient that isn't finite, and its last layer that has one."""
-        if self.norms is None or (fine_SH := np.isfinite(self.norms)).all():
-            return None
-        row = int(np.argmin(fine_SH.all(1)))
-        return Fault(self.step(row), int(np.flatnonzero(~fine_SH[row]).max()) + 1, "gradient")
-
-    @property
-    def now(self) -> slice:
-        """The late steps, or else the latest one."""
-        count = len(self.record.steps)
-        return self.late or slice(count - 1, count)
-
-    def step(self, row: int) -> int:
-        """The optimizer step of a measured one."""
-        return int(self.record.steps[row])
-
-    def settled(self, quantity: str) -> Numbers | None:
-        """The middle of a quantity over the present steps, (H,); None where there is no number."""
-        value_SH = self.record.hidden(quantity)
-        if value_SH is None:
-            return None
-        value_H = _middle(value_SH[self.now])
-        return value_H if np.isfinite(value_H).any() else None
 
 
 def findings(evidence: Evidence) -> Iterator[Finding]:
@@ -256,15 +170,17 @@ def _flow(e: Evidence) -> Finding | None:
     change = float(decades(e.norms[row : row + 1])[0])
     if math.isnan(change):
         return None
+    # By then an output layer that began with zeros has learned something, which makes for some decades.
+    bound = HEALTHY_DECADES if row == 0 else SEVERE_DECADES
     size, recovered = abs(change), None
-    if e.late is not None and size >= HEALTHY_DECADES:
+    if e.late is not None and size >= bound:
         fine_S = np.abs(decades(e.norms[row:])) < HEALTHY_DECADES
         if fine_S[-len(e.norms[e.late]) :].mean() >= RECOVERED_SHARE:
             recovered = e.step(row + _since(fine_S))
     label: Label = "exploding" if change > 0 else "vanishing"
-    sure = confidence(size - HEALTHY_DECADES, 0.6)
+    sure = confidence(size - bound, 0.6)
     text = flow_text(e, row)
-    return Finding(label, 1, e.step(row), size, HEALTHY_DECADES, sure, text, recovered)
+    return Finding(label, 1, e.step(row), size, bound, sure, text, recovered)
 
 
 def _late_flow(e: Evidence) -> Finding | None:
@@ -273,33 +189,15 @@ def _late_flow(e: Evidence) -> Finding | None:
         return None
     if not abs(float(decades(e.norms[e.start : e.start + 1])[0])) < HEALTHY_DECADES:
         return None
-    change = float(np.median(decades(e.norms[e.late])))
+    late_R = decades(e.norms[e.late])
+    # The row in the middle, which the text shows.
+    middle = int(np.argsort(late_R)[(len(late_R) - 1) // 2])
+    change, row = float(late_R[middle]), e.late.start + middle
     if math.isnan(change):
         return None
-    row = len(e.record.steps) - 1
     label: Label = "exploding" if change > 0 else "vanishing"
     sure = confidence(abs(change) - SEVERE_DECADES, 0.6)
     return Finding(label, 1, e.step(row), abs(change), SEVERE_DECADES, sure, flow_text(e, row))
-
-
-def flow_text(e: Evidence, row: int) -> str:
-    """The gradient's way through depth at one measured step, in words."""
-    norms_H = e.norms[row] if e.norms is not None else np.zeros(0)
-    layers = len(norms_H)
-    slope = slope_per_layer(norms_H)
-    theory = "" if e.expected is None else f" (theory {e.expected.slope:+.3f}: {e.expected.name})"
-    lost = np.flatnonzero(norms_H == 0)
-    where = f"; none at all reaches layer {lost.max() + 1}" if len(lost) else ""
-    return (
-        f"layer 1 gets {number(ratio_of(norms_H))} of layer {layers}'s; slope {slope:+.3f} decades a layer{theory} "
-        f"at step {e.step(row)}{where}"
-    )
-
-
-def ratio_of(norms_H: Numbers) -> float:
-    """The first layer's norm over that of the last."""
-    first, last = float(norms_H[0]), float(norms_H[-1])
-    return first / last if last > 0 else (1.0 if first == 0 else math.inf)
 
 
 def _large_update(e: Evidence) -> Finding | None:
@@ -309,11 +207,11 @@ def _large_update(e: Evidence) -> Finding | None:
         return None
     ratio_SL = np.asarray(ratio_SL, dtype=np.float64)
     # The layer in the middle: one that begins with zeros is replaced by its first step, and well so.
-    middle_S = _middle(ratio_SL.T)
+    middle_S = middle(ratio_SL.T)
     if not np.isfinite(middle_S).any():
         return None
     peak = int(np.nanargmax(middle_S))
-    usual = float(_middle(middle_S[1:] if len(middle_S) > 1 else middle_S))
+    usual = float(middle(middle_S[1:] if len(middle_S) > 1 else middle_S))
     replaced = middle_S[peak] / REPLACED_SHARE >= usual / LARGE_UPDATE
     value, bound = (middle_S[peak], REPLACED_SHARE) if replaced else (usual, LARGE_UPDATE)
     step = e.step(peak) if replaced else e.step(-1)
@@ -417,9 +315,12 @@ def _oscillating(e: Evidence) -> Finding | None:
     if len(last) < 4 or not np.isfinite(losses).all():
         return None
     level = max(float(np.median(last)), LEVEL * float(losses[0]))
-    value = float(np.maximum(np.diff(last), 0).mean() / level) if level > 0 else 0.0
+    change = np.diff(last)
+    # A loss that only falls, or only rises, does not swing.
+    swing = min(np.maximum(change, 0).mean(), np.maximum(-change, 0).mean())
+    value = float(swing / level) if level > 0 else 0.0
     epochs = f"epochs {len(losses) - len(last) + 1} to {len(losses)}"
-    text = f"the loss oscillates: it rises by {value:.0%} of its level in {epochs}, on average"
+    text = f"the loss oscillates: in {epochs} it goes up and down by {value:.0%} of its level"
     step = len(losses) * e.record.steps_per_epoch
     sure = confidence(math.log10(max(value, 1e-9) / SWING), 0.15)
     return Finding("oscillating", None, step, value, SWING, sure, text)
@@ -435,35 +336,11 @@ def _out_of_theory(e: Evidence) -> Finding | None:
     spread = e.expected.spread or SPREAD
     value = abs(slope - e.expected.slope) / spread
     text = (
-        f"gradients do not follow theory: slope {slope:+.3f} decades a layer at step {e.step(e.start)}, "
-        f"theory {e.expected.slope:+.3f} ({e.expected.name}), {value:.0f} times the spread of chance"
+        f"gradients do not follow theory: slope {signed(slope)} decades a layer at step {e.step(e.start)}, "
+        f"theory {signed(e.expected.slope)} ({e.expected.name}), {value:.0f} times the spread of chance"
     )
     sure = confidence(value - SPREADS, 1.0)
     return Finding("out of theory", None, e.step(e.start), value, SPREADS, sure, text)
-
-
-def number(x: float) -> str:
-    """A number in as few letters as tell it.
-
-    Example:
-        >>> number(3.04e-7), number(0.25), number(1.04), number(12345.0)
-        ('3e-07', '0.25', '1.0', '1.2e+04')
-    """
-    if 0.95 <= x < 10:
-        return f"{x:.1f}"
-    return f"{x:.2g}" if 1e-2 <= x < 1e3 else f"{x:.1e}"
-
-
-def _middle(value_RH: Numbers) -> Numbers:
-    """The median over the first axis, NaN left out, without numpy's warnings and at a third of its time."""
-    if not np.isnan(value_RH).any():
-        return np.asarray(np.median(value_RH, axis=0))
-    present = ~np.isnan(value_RH).all(0)
-    if value_RH.ndim == 1:
-        return np.asarray(np.nanmedian(value_RH) if present else np.nan)
-    result = np.full(value_RH.shape[1:], np.nan)
-    result[present] = np.nanmedian(value_RH[:, present], axis=0)
-    return result
 
 
 def _since(fine_S: "np.ndarray[Any, Any]") -> int:

@@ -4,16 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from unitgain.probe.findings import (
-    Evidence,
-    Finding,
-    Label,
-    findings,
-    flow_text,
-    number,
-    ratio_of,
-    slope_per_layer,
-)
+from unitgain.probe.evidence import Evidence, flow_text, number, ratio_of, slope_per_layer
+from unitgain.probe.findings import Finding, Label, findings
 from unitgain.probe.record import Expected, Record
 from unitgain.theory.bands import SEVERE_DECADES
 

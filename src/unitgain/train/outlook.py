@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from unitgain.data import Prepared
-from unitgain.forecast import Forecast, forecast_of, remedies
+from unitgain.forecast import Forecast, Remedy, forecast_of, remedies
 from unitgain.probe.findings import Label
 from unitgain.probe.record import Expected
 from unitgain.probe.verdict import general_remedy
@@ -66,8 +66,18 @@ class Outlook:
         if label in _FROM_THEORY and self.forecast.label == label:
             found = remedies(self.spec, inputs=self._inputs, outputs=self._outputs, q_0=self._q_0)
             if found:
-                return " or ".join(" ".join(each.overrides) for each in found[:MOST_REMEDIES])
+                return " or ".join(_shortest(found)[:MOST_REMEDIES])
         return _SETTINGS.get(label) or general_remedy(label)
+
+
+def _shortest(found: Sequence[Remedy]) -> list[str]:
+    """The remedy with the fewest overrides of each group (init, norm, model), in their order."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for each in found:
+        group = each.overrides[0].partition("=")[0].partition(".")[0]
+        if group not in groups or len(each.overrides) < len(groups[group]):
+            groups[group] = each.overrides
+    return [" ".join(overrides) for overrides in groups.values()]
 
 
 def outlooks_of(specs: Sequence[RunSpec], tables: Sequence[Prepared]) -> list[Outlook]:
