@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import gpu, memory, pack, peers, probe, start, step, sweep
+from benchmarks import gpu, memory, pack, peers, probe, start, step, sweep, theory
 from benchmarks.measure import report
 
 USUAL = {
@@ -12,6 +12,7 @@ USUAL = {
     "pack": pack,
     "sweep": sweep,
     "memory": memory,
+    "theory": theory,
 }
 ALL = {**USUAL, "peers": peers, "gpu": gpu}
 """Peers need an environment of their own, gpu a device."""

@@ -108,7 +108,7 @@ def forecast_of(
         >>> xavier = {"_target_": "unitgain.nn.init.xavier"}
         >>> forecast = forecast_of(parse({"activation": sigmoid, "init": xavier}))
         >>> forecast.name, forecast.label, round(forecast.slope, 2)
-        ('sigmoid with xavier', 'vanishing', -0.65)
+        ('sigmoid with xavier', 'vanishing', -0.63)
     """
     model = spec.model
     parts = (model, spec.activation, spec.norm, spec.dropout, spec.bias_init)
@@ -196,14 +196,15 @@ class _Limit:
 
 
 def mean_field_of(network: Network, signal: Signal) -> MeanField | None:
-    """The maps of the hidden layers beyond the first, taken to be of one kind; None behind a norm or beside a skip.
+    """The maps of the hidden layers beyond the first, taken to be of one kind; None behind a norm, beside a skip, or
+    where weights are the identity.
 
     Biases that are all the same move the activation, and the variance is that about their mean.
     """
     middle = len(network.layers) // 2
     layer = network.layers[middle]
-    mixed = network.norm.kind != "none" or network.dropout.alpha
-    if mixed or any(each.residual for each in network.layers):
+    other = network.norm.kind != "none" or network.dropout.alpha or layer.identity
+    if other or any(each.residual for each in network.layers):
         return None
     return MeanField(
         moved(network.activation, layer.bias_mean, 1.0),

@@ -197,7 +197,7 @@ class _Init:
 
     def layer(self, fan_in: int, fan_out: int) -> Layer:
         """The linear map between so many units."""
-        target = None
+        target, identity = None, False
         if self.spread is None:
             sigma_w: float | None = own_sigma_w(self.node, self.key, fan_in, fan_out, self.facts)
         else:
@@ -206,6 +206,7 @@ class _Init:
             sigma_w, target = 1.0, float(self.arguments["target_std"])
         if sigma_w is None and self.name == "identity":
             sigma_w = weights.orthogonal(float(self.arguments["gain"])).sigma_w(fan_in, fan_out)
+            identity = fan_in == fan_out
         if sigma_w is None:
             raise ConfigError(
                 f"{self.key}: an initializer with a standard deviation is needed, but {self.name} "
@@ -218,6 +219,7 @@ class _Init:
             target,
             self.facts.residual,
             fan_out,
+            identity,
         )
 
     def caveats(self, fan_in: int) -> list[str]:
@@ -229,8 +231,8 @@ class _Init:
             )
         if self.name == "identity" and self.spread is not None:
             found.append(
-                f"{self.key}=identity is taken for an orthogonal one, but mixes no units: "
-                "what a unit gets isn't Gaussian beyond the first layer"
+                f"{self.key}=identity mixes no units: with dropout, biases that are drawn or layers of unequal "
+                "widths it is taken for an orthogonal matrix, which does"
             )
         if self.name == "sparse" and self.spread is not None:
             kept = weights.kept_inputs(fan_in, float(self.arguments["sparsity"]))

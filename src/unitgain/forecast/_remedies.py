@@ -79,7 +79,7 @@ def remedies(
         >>> model = {"_target_": "unitgain.nn.MLP", "depth": 50}
         >>> spec = parse({"activation": tanh, "model": model, "init": {"_target_": "unitgain.nn.init.torch_default"}})
         >>> remedies(spec)[0].overrides
-        ('init=mean_field', 'init.sigma_w=1.006', 'init.sigma_b=0.07217')
+        ('init=mean_field', 'init.sigma_w=1.156', 'init.sigma_b=0.07217')
     """
     resolved = spec.resolved()
     found: list[Remedy] = []
@@ -90,10 +90,10 @@ def remedies(
             continue
         try:
             changed = parse(_changed(resolved, candidate.changes))
+            forecast = forecast_of(changed, inputs=inputs, outputs=outputs, q_0=q_0)
         except ConfigError:
-            # A key that the user set may exclude this one.
+            # A key that the user set may exclude this one, or the network's widths its residual branches.
             continue
-        forecast = forecast_of(changed, inputs=inputs, outputs=outputs, q_0=q_0)
         if forecast.label == "healthy":
             found.append(_remedy(candidate, changed, forecast))
     return found

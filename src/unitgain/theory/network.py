@@ -41,6 +41,7 @@ from unitgain.theory._branch import (
     branch_of,
 )
 from unitgain.theory._stream import Shared
+from unitgain.theory._unmixed import Step, unmixed
 from unitgain.theory.activations import Activation
 
 Array = NDArray[np.float64]
@@ -64,6 +65,8 @@ class Layer:
             then decides $\sigma_w$; None for no rescaling.
         residual: whether the layer's input is added to its output.
         width: its units; None for very many. It matters beside a skip alone, see `unitgain.theory._stream`.
+        identity: whether its weights are sigma_w times the identity. Where all hidden layers but perhaps the first are
+            so, and nothing is dropped or drawn, units are followed one by one; elsewhere it is an orthogonal matrix.
     """
 
     sigma_w: float
@@ -72,6 +75,7 @@ class Layer:
     target: float | None = None
     residual: bool = False
     width: int | None = None
+    identity: bool = False
 
 
 @final
@@ -146,7 +150,7 @@ def propagate(network: Network, q_0: float = 1.0, correlation: float = 0.0) -> S
         >>> critical = Layer(sigma_w=1.76095**0.5, sigma_b=0.05**0.5)
         >>> signal = propagate(Network(tanh(), (critical,) * 51))
         >>> abs(signal.slope) < 1e-3, round(float(signal.q[-1]), 3)
-        (True, 0.574)
+        (True, 0.57)
     """
     if any(layer.target is not None for layer in network.layers):
         without = replace(network, dropout=NO_DROPOUT)
@@ -156,6 +160,8 @@ def propagate(network: Network, q_0: float = 1.0, correlation: float = 0.0) -> S
             for layer, s in zip(network.layers, sigma_w, strict=True)
         )
         network = replace(network, layers=layers)
+    if _is_unmixed(network):
+        return _unit_by_unit(network, q_0)
     forward = _forward(network, q_0, correlation)
     gradient = _backward(network, forward)
     activations = [branch.activation for branch in forward.branches]
@@ -172,6 +178,44 @@ def propagate(network: Network, q_0: float = 1.0, correlation: float = 0.0) -> S
         growth=np.array([_ratio(a, b) for a, b in pairwise(gradient.tolist())]),
         sigma_w=forward.sigma_w,
     )
+
+
+def _is_unmixed(network: Network) -> bool:
+    hidden = network.layers[1:-1]
+    drawn = network.dropout.p > 0 or any(layer.sigma_b > 0 for layer in hidden)
+    return bool(hidden) and not drawn and all(layer.identity for layer in hidden)
+
+
+def _unit_by_unit(network: Network, q_0: float) -> Signal:
+    steps = [
+        Step(
+            layer.sigma_w,
+            layer.bias_mean,
+            network.branch_scale if layer.residual else 1.0,
+            layer.residual,
+        )
+        for layer in network.layers[:-1]
+    ]
+    first, last = network.layers[0], network.layers[-1]
+    phi = network.activation
+    biases = first.sigma_b**2 + first.bias_mean**2
+    units = unmixed(phi.value, phi.slope, network.norm, steps, first.sigma_w**2 * q_0 + biases)
+    output = last.sigma_w**2 * units.output.second + last.sigma_b**2 + last.bias_mean**2
+    pair = last.sigma_w**2 * units.output.pair + last.sigma_b**2 + last.bias_mean**2
+    q = np.array([*(z.second for z in units.z), output])
+    gradient = np.append(units.log_gradient_H + _log(last.sigma_w**2), 0.0)
+    second = np.array([phi.second for phi in units.activations])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Signal(
+            q=q,
+            correlation=np.array([*(z.pair for z in units.z), pair]) / q,
+            activation_mean=np.array([phi.mean for phi in units.activations]),
+            activation_second_moment=second,
+            activation_correlation=np.array([phi.pair for phi in units.activations]) / second,
+            log10_gradient=gradient / (2 * math.log(10)),
+            growth=np.array([_ratio(a, b) for a, b in pairwise(gradient.tolist())]),
+            sigma_w=np.array([layer.sigma_w for layer in network.layers]),
+        )
 
 
 @dataclass(frozen=True)
