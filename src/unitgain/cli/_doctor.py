@@ -244,9 +244,9 @@ def _apply(subject: Subject, diagnosis: "Diagnosis", arguments: argparse.Namespa
     """Write the configuration of the first change that heals."""
     healing = next((each for each in diagnosis.proposals if each.heals), None)
     if healing is None:
-        fact = "nothing is wrong" if diagnosis.healthy else "nothing that was tried heals it"
+        fact = "nothing that was tried heals it" if diagnosis.faulty else "there is nothing to heal"
         print(f"\n{fact}: no file was written", file=sys.stderr)
-        return Exit.FINISHED if diagnosis.healthy else Exit.UNEXPECTED
+        return Exit.UNEXPECTED if diagnosis.faulty else Exit.FINISHED
     from unitgain.cli._healed import write
 
     assert healing.spec is not None

@@ -43,7 +43,7 @@ def show(
     console.print(_whole(diagnosis))
     for caveat in diagnosis.predicted.caveats if diagnosis.predicted else ():
         console.print(Text("note    ", "bold") + Text(f"{caveat}."))
-    if not diagnosis.healthy:
+    if diagnosis.faulty:
         console.print()
         _show_proposals(console, diagnosis, command)
 

@@ -124,14 +124,16 @@ class Pack:
         """Optimizer steps of an epoch."""
         return self.data.steps_per_epoch
 
-    def train_epoch(self, epoch: int, stop: Callable[[], bool] = lambda: False) -> Steps | None:
-        """All steps of an epoch; None as soon as ``stop`` says so, with the epoch unfinished."""
+    def train_epoch(
+        self, epoch: int, stop: Callable[[], bool] = lambda: False, *, most: int | None = None
+    ) -> Steps | None:
+        """All steps of an epoch, or its first ones; None as soon as ``stop`` says so, with the epoch unfinished."""
         first = epoch * self.steps_per_epoch
         self._prepare(first)
         keys = self.mlp.mask_keys(first, self.steps_per_epoch)
         steps = Steps(torch.empty(0), [], [])
         losses: list[Tensor] = []
-        for i, batch in enumerate(self.data.epoch(epoch)):
+        for i, batch in enumerate(self.data.epoch(epoch)[:most]):
             if stop():
                 return None
             losses.append(self._step(first + i, batch, None if keys is None else keys[i], steps))

@@ -30,6 +30,9 @@ OF_ONE_STEP = (
 )
 """The quantities that one step gives."""
 
+FAULTLESS = ("healthy", "unknown")
+"""Verdicts that leave nothing to heal."""
+
 _RATIOS = ("grad_preactivation", "grad_weight", "weight_norm", "update_ratio")
 """Those that span decades: their mean over seeds is the geometric one."""
 
@@ -142,9 +145,9 @@ class Diagnosis:
     sharpness: float | None = None
 
     @property
-    def healthy(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.verdict.label == "healthy"
+    def faulty(self) -> bool:
+        """Whether something is wrong."""
+        return self.verdict.label not in FAULTLESS
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types."""

@@ -22,7 +22,14 @@ from unitgain.probe.sharpness import sharpness
 from unitgain.theory.derived import critical_point
 from unitgain.theory.mean_field import MeanField
 from unitgain.theory.network import Dropout, Layer, Network, propagate
-from unitgain.train.diagnosis import OF_ONE_STEP, Diagnosis, Measured, Predicted, Proposal
+from unitgain.train.diagnosis import (
+    FAULTLESS,
+    OF_ONE_STEP,
+    Diagnosis,
+    Measured,
+    Predicted,
+    Proposal,
+)
 from unitgain.train.own_model import Given, explained_pass
 from unitgain.train.run_diagnosis import as_trained, gains_of
 
@@ -47,7 +54,8 @@ def diagnose_module(
     Raises:
         ConfigError: it can't be run, or has no layers that gradients reach.
     """
-    with _one_thread():
+    with _one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         return _diagnosis(module, given, name, sharp)
 
 
@@ -57,7 +65,7 @@ def _diagnosis(module: nn.Module, given: Given, name: str, sharp: bool) -> Diagn
     expected = None if predicted is None else predicted.expected(name)
     verdict = measured.verdict(expected)
     proposals = []
-    if verdict.label != "healthy":
+    if verdict.label not in FAULTLESS:
         proposals = list(_proposals(module, given, name, activation))
     parameters = sum(p.numel() for p in module.parameters())
     return Diagnosis(
@@ -285,8 +293,10 @@ def _critical(seen: nn.Module | None, layers: str) -> Iterator[_Change]:
         def change(module: nn.Module, fill: Callable[[Tensor], Tensor] = fill) -> None:
             for layer in hidden_maps(module):
                 fill(layer.weight)
-                if layer.bias is not None:
+                if layer.bias is not None and sigma_b:
                     nn.init.normal_(layer.bias, std=sigma_b)
+                elif layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
         lines = (layers, "for layer in hidden:", f"    {line}", f"    {bias}")
         yield words, lines, change

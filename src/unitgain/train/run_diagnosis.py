@@ -14,14 +14,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unitgain.data import Prepared, open_data
-from unitgain.forecast import Forecast, Remedy, forecast_of, remedies
+from unitgain.forecast import Remedy, remedies
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.probe import Verdict
 from unitgain.probe.sharpness import sharpness
 from unitgain.probe.spectrum import singular_values
-from unitgain.spec import Debug, Probe, RunSpec
-from unitgain.train.diagnosis import OF_ONE_STEP, Diagnosis, Measured, Predicted, Proposal
+from unitgain.spec import Probe, RunSpec
+from unitgain.train.diagnosis import (
+    FAULTLESS,
+    OF_ONE_STEP,
+    Diagnosis,
+    Measured,
+    Predicted,
+    Proposal,
+)
 from unitgain.train.fit import process_settings
+from unitgain.train.outlook import Outlook
 from unitgain.train.trial import try_parts
 
 _FIRST_CHANGES = 4
@@ -43,9 +51,9 @@ def diagnose_run(spec: RunSpec, seeds: int = 3, *, sharp: bool = False) -> Diagn
         DataError: a table that can't be used.
     """
     bench = Bench.of(spec, seeds)
-    forecast = bench.forecast(spec)
+    forecast = bench.outlook(spec).forecast
     measured, verdict = bench.judged(spec)
-    proposals = [] if verdict.label == "healthy" else bench.proposals(spec)
+    proposals = bench.proposals(spec) if verdict.label not in FAULTLESS else []
     gains, curvature = _of_unpacked(spec, bench.table, sharp=sharp)
     return Diagnosis(
         forecast.name,
@@ -87,28 +95,28 @@ class Bench:
         table = self.table
         return table.n_classes if table.task == "classification" else table.n_outputs
 
-    def forecast(self, spec: RunSpec) -> Forecast:
+    def outlook(self, spec: RunSpec) -> Outlook:
         """What theory says of a run on this table."""
-        return forecast_of(spec, inputs=self.table.n_features, outputs=self.outputs, q_0=self.q_0)
+        return Outlook(spec, self.table.n_features, self.outputs, self.q_0)
 
     def judged(self, spec: RunSpec) -> tuple[Measured, Verdict]:
         """What a run is, and the verdict on it."""
         measured = measure_run(spec, self.table, self.seeds)
-        forecast = self.forecast(spec)
-        predicted = Predicted.of(forecast)
-        expected = None if predicted is None else predicted.expected(forecast.name)
-        return measured, measured.verdict(expected)
+        return measured, measured.verdict(self.outlook(spec).expected)
 
     def proposals(self, spec: RunSpec) -> list[Proposal]:
         """What theory says heals the gradient of a run, each tried; if none does, two changes at a time."""
         single = [self._tried(remedy) for remedy in self._remedies(spec)]
-        if any(each.heals for each in single):
+        # Fewer layers are another network: they come last.
+        kept = [each for each in single if not _shortens(each.steps)]
+        if any(each.heals for each in kept):
             return single
         double = []
-        for first in single[:_FIRST_CHANGES]:
+        for first in kept[:_FIRST_CHANGES]:
             assert first.spec is not None
-            others = (r for r in self._remedies(first.spec) if r.overrides != first.steps)
-            for remedy in others:
+            for remedy in self._remedies(first.spec):
+                if _shortens(remedy.overrides):
+                    continue
                 both = self._tried(remedy)
                 steps = merged(first.steps, both.steps)
                 text = both.text if steps == both.steps else f"{first.text}, and {both.text}"
@@ -123,6 +131,10 @@ class Bench:
     def _tried(self, remedy: Remedy) -> Proposal:
         measured, verdict = self.judged(remedy.spec)
         return Proposal(remedy.text, remedy.overrides, remedy.slope, measured, verdict, remedy.spec)
+
+
+def _shortens(steps: Sequence[str]) -> bool:
+    return any(text.startswith("model.depth=") for text in steps)
 
 
 def merged(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
@@ -149,29 +161,28 @@ def measure_run(spec: RunSpec, table: Prepared, seeds: int) -> Measured:
         table: its data.
         seeds: its own and those that follow.
     """
-    specs = [_one_step(spec, k) for k in range(seeds)]
+    specs = [_measuring(spec, k) for k in range(seeds)]
     tables = [table] * seeds
     with process_settings(spec):
         mlp = build_mlp(specs, tables)
         try_parts(specs[0], table, mlp)
-        steps = build_pack(specs, tables, mlp, torch.device("cpu")).train_epoch(0)
+        steps = build_pack(specs, tables, mlp, torch.device("cpu")).train_epoch(0, most=1)
     assert steps is not None
     value_KQL = steps.probe_QKL[0].transpose(0, 1).double().numpy()
     names = [*map(str, range(1, mlp.depth + 1)), "out"]
     return Measured.of(value_KQL, OF_ONE_STEP, names, float(steps.loss_SK[0].double().mean()))
 
 
-def _one_step(spec: RunSpec, k: int) -> RunSpec:
+def _measuring(spec: RunSpec, k: int) -> RunSpec:
     probe = Probe(every=1, quantities=OF_ONE_STEP)
-    changes = {"probe": probe, "debug": Debug(fast_dev_run=1), "seed": spec.seed + k}
-    return spec.model_copy(update=changes)
+    return spec.model_copy(update={"probe": probe, "seed": spec.seed + k})
 
 
 def _of_unpacked(
     spec: RunSpec, table: Prepared, *, sharp: bool
 ) -> tuple[tuple[float, float], float | None]:
     """Jacobian and sharpness of the run's own seed, as an ordinary module on its first batch."""
-    one = [_one_step(spec, 0)]
+    one = [_measuring(spec, 0)]
     with process_settings(spec):
         mlp = build_mlp(one, [table])
         pack = build_pack(one, [table], mlp, torch.device("cpu"))
