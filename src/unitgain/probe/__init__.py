@@ -4,7 +4,8 @@ Quantities are pure functions of tensors to (K, L). `Recorder` gathers what they
 `judge` turns a record into a verdict.
 """
 
-from unitgain.probe.findings import Finding, slope_per_layer
+from unitgain.probe.evidence import slope_per_layer
+from unitgain.probe.findings import Finding
 from unitgain.probe.layers import Layers
 from unitgain.probe.quantities import QUANTITIES, LayerTensors, measure
 from unitgain.probe.record import Course, Expected, Fault, Record
