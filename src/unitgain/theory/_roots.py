@@ -37,8 +37,10 @@ def root_between(
         least = slack / max(abs(b - a), 1e-300)
         if least > 0.5 or f_a == 0.0 or f_b == 0.0:
             return best
-        xi, phi = (a - b) / (c - b), (f_a - f_b) / (f_c - f_b)
-        if 1.0 - math.sqrt(1.0 - xi) < phi < math.sqrt(xi):
+        # Rounding may make two of the values equal: no parabola goes through them.
+        distinct = f_c not in (f_a, f_b)
+        xi, phi = (a - b) / (c - b), (f_a - f_b) / (f_c - f_b) if distinct else 0.0
+        if distinct and 1.0 - math.sqrt(1.0 - xi) < phi < math.sqrt(xi):
             share = f_a / (f_b - f_a) * f_c / (f_b - f_c)
             share += (c - a) / (b - a) * f_a / (f_c - f_a) * f_b / (f_c - f_b)
         else:
