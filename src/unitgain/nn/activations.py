@@ -226,13 +226,19 @@ class Saturation:
         """
         flat = h.flatten(2)
         total = torch.zeros_like(flat[:, :, 0])
-        near = torch.empty_like(flat)
         for asymptote in (self.lower, self.upper):
-            if asymptote is not None:
-                edge = asymptote + _NEAR * (self.phi_0 - asymptote)
-                beyond = torch.lt if asymptote < self.phi_0 else torch.gt
-                # Into floats at once: the mean of booleans takes a conversion as long as the comparison.
-                total = total + beyond(flat, edge, out=near).mean(2)
+            if asymptote is None:
+                continue
+            edge = asymptote + _NEAR * (self.phi_0 - asymptote)
+            below = asymptote < self.phi_0
+            # Only on CPU is it free to look whether there is anything to count.
+            if h.device.type == "cpu" and (
+                float(flat.amin()) >= edge if below else float(flat.amax()) <= edge
+            ):
+                continue
+            beyond = torch.lt if below else torch.gt
+            # Into floats at once: the mean of booleans takes a conversion as long as the comparison.
+            total = total + beyond(flat, edge, out=torch.empty_like(flat)).mean(2)
         return total
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, final
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -56,12 +57,21 @@ class Layers:
         if len(values) == 1 and self.places[0] == slice(0, self.count):
             return values[0].T
         table = values[0].new_full((self.count, values[0].shape[1]), torch.nan)
-        for place, value in zip(self._indices, values, strict=True):
+        for place, value in zip(self.places, values, strict=True):
             if isinstance(place, slice):
                 table[place] = value
             else:
-                table.index_copy_(0, place, value)
+                # One by one: a list as an index is copied to the device, which has to be waited for.
+                for layer, row in zip(place, value, strict=True):
+                    table[layer] = row
         return table.T
+
+    def host_table(self, values: Sequence[Array]) -> Array:
+        """As `table`, from arrays, and (L, K)."""
+        table_LK = np.full((self.count, values[0].shape[1]), np.nan, values[0].dtype)
+        for place, value in zip(self.places, values, strict=True):
+            table_LK[place] = value
+        return table_LK
 
     @cached_property
     def on_host(self) -> bool:
@@ -101,12 +111,4 @@ class Layers:
         return tuple(
             slice(layers[0], layers[-1] + 1) if near else list(layers)
             for near, (layers, _) in zip(neighbours, self.groups, strict=True)
-        )
-
-    @cached_property
-    def _indices(self) -> tuple[slice | Tensor, ...]:
-        """The same, lists as tensors beside the data: an index from the host would have to be waited for."""
-        return tuple(
-            place if isinstance(place, slice) else torch.tensor(place, device=tensor.device)
-            for place, (_, tensor) in zip(self.places, self.groups, strict=True)
         )

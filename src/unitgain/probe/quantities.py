@@ -295,12 +295,12 @@ def reads(quantities: Collection[str], field: str) -> bool:
 
 def measure(tensors: LayerTensors, quantities: Mapping[str, Quantity]) -> Tensor:
     """All quantities of one step as one tensor (Q, K, L) on the device of the data."""
+    if tensors.on_host:
+        return _measured_on_host(tensors, quantities)
     with torch.no_grad():
-        if tensors.on_host:
-            return _measured_on_host(tensors, quantities)
         _, like = tensors.weights.groups[0]
-        values = [quantity(tensors).to(like.device) for quantity in quantities.values()]
         # One that no layer has is a single row of NaN on the host: it takes the members' axis from the others.
+        values = [q(tensors).to(like.device, non_blocking=True) for q in quantities.values()]
         return torch.stack(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
 
 
@@ -315,7 +315,10 @@ def _measured_on_host(t: LayerTensors, quantities: Mapping[str, Quantity]) -> Te
     table_QLK = np.empty(shape, np.float64 if like.dtype == torch.float64 else np.float32)
     for value_LK, (name, quantity) in zip(table_QLK, quantities.items(), strict=True):
         own = ready.get(name) if quantity is QUANTITIES.get(name) else None
-        value_LK[:] = quantity(t).numpy(force=True).T if own is None else own
+        if own is None:
+            with torch.no_grad():
+                own = quantity(t).numpy(force=True).T
+        value_LK[:] = own
     return torch.from_numpy(table_QLK).transpose(1, 2)
 
 
@@ -339,4 +342,9 @@ def _ready(t: LayerTensors, fields: tuple[str, ...], statistics: bool) -> dict[s
                 ready["update_ratio"] = norm["weight_updates"] / norm["weights"]
     if statistics:
         ready.update(zip(_STATISTICS, t.host_statistics[0], strict=True))
+        if t.saturated is None:
+            ready["saturated_fraction"] = 0.0 * ready["silent_fraction"]
+        if t.history is not None and t.silent_runs:
+            dead = [share.numpy() for share in t.history.dead_shares(t.silent_runs)]
+            ready["dead_fraction"] = t.activations.host_table(dead)
     return ready
