@@ -26,6 +26,7 @@ def query(monkeypatch, capsys, line):
         ("unitgain train -m seed=1 model.d", ["model.depth="]),
         ("unitgain train optimizer=sgd optimizer.mo", ["optimizer.momentum="]),
         ("unitgain train optimizer.mo", []),
+        ("unitgain predict init=xa", ["init=xavier"]),
         ("unitgain evaluate ru", []),
     ],
 )

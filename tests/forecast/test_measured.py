@@ -19,7 +19,8 @@ SPEC.loader.exec_module(benchmark)
 
 def chosen(case):
     """Every activation, norm and initializer; dropout of 0.5 without a norm and with batch norm."""
-    if case.family == "norm=rms" and "before" in case.name:
+    # gelu's lengths begin beside a fixed point that repels: at this width they leave it by chance.
+    if case.name == "gelu p=0" or (case.family == "norm=rms" and "before" in case.name):
         return False
     return "p=0.1" not in case.name and not (
         "p=0.5" in case.name and case.family in ("norm=rms", "norm=layer")

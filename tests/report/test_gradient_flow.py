@@ -206,3 +206,38 @@ def test_a_run_without_preactivation_gradients_is_one_clear_line(run):
     writer.flush()
     with pytest.raises(DataError, match=r"needs grad_preactivation: .* holds grad_weight; train"):
         gradient_flow_figure(run.path)
+
+
+def theory(figure):
+    return [line for line in figure.axes[0].lines if line.get_label() == "theory"]
+
+
+def test_theory_stands_beside_the_first_measurement(run):
+    value_SL = fading(12, 21)
+    # The forecast has the measured shape and a level of its own.
+    forecast = {"log10_gradient_L": (0.15 * np.arange(21)).tolist()}
+    figure = draw_gradient_flow(write(run, value_SL), {**SUMMARY, "forecast": forecast})
+    [line] = theory(figure)
+    np.testing.assert_allclose(line.get_ydata(), value_SL[0])
+    assert line.get_linestyle() == "--"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["theory"]
+
+
+@pytest.mark.parametrize(
+    "forecast",
+    [None, {}, {"log10_gradient_L": [0.0] * 4}, {"log10_gradient_L": [None] * 21}],
+    ids=["none", "empty", "another depth", "silent"],
+)
+def test_without_a_forecast_there_is_no_line(run, forecast):
+    figure = draw_gradient_flow(write(run, fading(12, 21)), {**SUMMARY, "forecast": forecast})
+    assert not theory(figure)
+    assert not figure.legends
+
+
+def test_a_record_that_begins_later_has_no_forecast(run):
+    writer = GradientsWriter(run.gradients, durable=False)
+    writer.append([40, 50], {"grad_preactivation": fading(2, 5)})
+    writer.flush()
+    forecast = {"log10_gradient_L": [0.0] * 5}
+    figure = draw_gradient_flow(read_gradients(run.gradients), {"forecast": forecast})
+    assert not theory(figure)
