@@ -39,6 +39,9 @@ _SHARE = 0.01
 
 Names = tuple[str, ...]
 
+USUAL: Names = tuple(name for name in QUANTITIES if not name.startswith("gradient_"))
+"""What the verdict needs and what costs little beside it; comparing the gradients of examples costs more."""
+
 
 @final
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Plan:
     every: int | None = 10
     per_decade: int | None = None
     at: Collection[int] = ()
-    quantities: Sequence[str] = tuple(QUANTITIES)
+    quantities: Sequence[str] = USUAL
 
     def __post_init__(self) -> None:
         if self.probe not in ("light", "full"):
@@ -121,7 +124,7 @@ class Flow:
                 stacklevel=3,
             )
         elif plan.probe == "full":
-            self._recorder = Recorder(module)
+            self._recorder = Recorder(module, self._names)
         # Every process has the same gradients of weights.
         elif is_first():
             self._norms = WeightNorms(groups)
@@ -132,6 +135,7 @@ class Flow:
         self._measuring, self._kept, self._scaled = False, False, False
         self._scale: float | Tensor = 1.0
         self._shares: dict[nn.Module, Callable[[Tensor], Tensor] | None] = {}
+        self._flowing: dict[Names, tuple[bool, ...]] = {}
         self._pending = _Pending()
         self._writer: GradientsWriter | None = None
         self._written_at, self._wrote_s = -math.inf, 0.0
@@ -228,7 +232,10 @@ class Flow:
         self._measuring = False
         if recorder.stepped and recorder.layers:
             tensors = recorder.tensors(self._scale, self._saturated(recorder.activation))
-            self._add(step, recorder.names, self._measured(tensors, recorder.names))
+            names = recorder.names
+            if self._scaled:
+                self._flowing[names] = recorder.flowing
+            self._add(step, names, self._measured(tensors, names))
         recorder.restart()
 
     def skip_step(self) -> None:
@@ -256,7 +263,9 @@ class Flow:
         # Another set of layers has nothing to compare itself with.
         if names == self._history_of:
             tensors = replace(tensors, history=self._history)
-        value_QL = measure(tensors, self._functions)[:, 0]
+        # Gradients that overflowed give rows that aren't numbers, which is what they are.
+        with np.errstate(all="ignore"):
+            value_QL = measure(tensors, self._functions)[:, 0]
         tensors.remember()
         return value_QL
 
@@ -301,12 +310,23 @@ class Flow:
         self.layer_names = tuple(number)
         light = self.plan.probe == "light"
         steps, value_SQL = (self._light_rows if light else self._full_rows)(pending)
-        # A gradient scaler does not let a step happen whose gradients overflow.
-        norms = [q for q, name in enumerate(self._names) if name.startswith("grad_")]
-        keep = np.logical_not(np.isinf(value_SQL[:, norms]).any((1, 2)) & self._scaled)
+        keep = self._taken(pending.names, value_SQL) if self._scaled else np.full(len(steps), True)
         chosen = ("grad_weight",) if light else self.plan.quantities
         values = {n: value_SQL[keep, q] for q, n in enumerate(self._names) if n in chosen}
         return [step for step, kept in zip(steps, keep.tolist(), strict=True) if kept], values
+
+    def _taken(self, names: list[Names], value_SQL: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which steps' gradients are finite: a gradient scaler lets no other step happen."""
+        number = {name: i for i, name in enumerate(self.layer_names)}
+        norms = [q for q, name in enumerate(self._names) if name.startswith("grad_")]
+        taken = np.array([not np.isinf(value_QL[norms]).any() for value_QL in value_SQL])
+        if "grad_preactivation" in self._names and self._flowing:
+            q = self._names.index("grad_preactivation")
+            for s, of_step in enumerate(names):
+                flowing = zip(of_step, self._flowing[of_step], strict=True)
+                layers = [number[name] for name, flows in flowing if flows]
+                taken[s] &= np.isfinite(value_SQL[s, q, layers]).all()
+        return taken
 
     def _full_rows(self, pending: _Pending) -> tuple[list[int], NDArray[np.float64]]:
         if all(names == self.layer_names for names in pending.names):

@@ -4,21 +4,23 @@ Shapes: K = 1 member, B examples, D units. The layers are the calls of a module'
 """
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Self, TypeGuard, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.hooks import RemovableHandle
 
+from unitgain.probe.blocks import Blocks, dense, flat, joined, padded, units_last
 from unitgain.probe.groups import Group, distinct_weights, layer_groups
 from unitgain.probe.layers import Layers
-from unitgain.probe.quantities import LayerTensors
+from unitgain.probe.quantities import QUANTITIES, LayerTensors, reads
 
 _FUNCTIONS: dict[str, nn.Module | None] = {
     "TanhBackward0": nn.Tanh(),
@@ -71,6 +73,7 @@ class Recorder:
 
     Args:
         module: holds the layers to watch, of the kinds that `layer_groups` knows.
+        quantities: what will be measured; nothing is kept that none of them reads.
 
     Example:
         >>> import torch
@@ -84,23 +87,26 @@ class Recorder:
         torch.Size([1, 2])
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, quantities: Collection[str] = tuple(QUANTITIES)) -> None:
         self.groups = layer_groups(module)
+        self._reads_inputs = reads(quantities, "inputs")
+        self._reads_updates = reads(quantities, "weight_updates")
         self._of_module: dict[nn.Module, list[Group]] = {}
         hooked = {g.module for g in self.groups if g.gives_output or g.takes_input}
         for group in self.groups:
             if group.module in hooked:
                 self._of_module.setdefault(group.module, []).append(group)
-        inside = {id(part) for m in self._of_module for part in m.modules()}
+        inside = {part for m in self._of_module for part in m.modules()}
         self._others = [
-            m
-            for m in module.modules()
-            if id(m) not in inside and not any(True for _ in m.children())
+            m for m in module.modules() if m not in inside and not any(True for _ in m.children())
         ]
         self._weights = distinct_weights(self.groups)
         self._undo = ExitStack()
-        self._before: dict[int, Tensor] = {}
-        self._parameter_gradients: dict[int, Tensor] | None = None
+        # A number that no other hook has.
+        self._key = RemovableHandle(OrderedDict()).id
+        self._blocks = Blocks()
+        self._before: Layers | None = None
+        self._places: dict[int, tuple[int, int]] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -108,13 +114,14 @@ class Recorder:
         self._times: dict[nn.Module, int] = {}
         self._latest: _Call | None = None
         self._pass, self._first_pass, self._backward_began = 0, 0, False
-        self._parameter_gradients = None
+        self._parameter_gradients: dict[int, Tensor] | None = None
+        self._kept: tuple[list[_Call], Layers, Layers] | None = None
         self.activation: nn.Module | None = None
 
     @property
     def stepped(self) -> bool:
         """Whether the parameters' gradients were kept, which is when the optimizer takes a step."""
-        return self._parameter_gradients is not None
+        return self._kept is not None or self._parameter_gradients is not None
 
     @property
     def layers(self) -> int:
@@ -132,19 +139,27 @@ class Recorder:
             names.append(call.group.name if number == 1 else f"{call.group.name}#{number}")
         return tuple(names)
 
+    @property
+    def flowing(self) -> tuple[bool, ...]:
+        """Of each layer, whether a gradient of its pre-activations was recorded."""
+        return tuple(bool(call.gradients) for call in self._recorded())
+
     def __enter__(self) -> Self:
         self._reset()
-        self._before = {id(p): p.detach().clone() for p in self._weights}
+        if self._reads_updates:
+            self._before = self._blocks.stack("before", self._weights)
+            for g, (indices, _) in enumerate(self._before.groups):
+                self._places |= {id(self._weights[i]): (g, row) for row, i in enumerate(indices)}
         return self.resume()
 
     def resume(self) -> Self:
         """Go on after ``__exit__`` with a further pass of the same step."""
         if "torch._dynamo" in sys.modules:
             self._undo.push(torch.compiler.set_stance("force_eager").__exit__)
-        for module in self._of_module:
-            self._undo.callback(module.register_forward_hook(self._on_layer).remove)
-        for module in self._others:
-            self._undo.callback(module.register_forward_hook(self._on_other).remove)
+        # What register_forward_hook does, without a handle a module: hundreds of them take as long as several layers.
+        for modules, hook in ((self._of_module, self._on_layer), (self._others, self._on_other)):
+            for module in modules:
+                module._forward_hooks[self._key] = hook
         return self
 
     def __exit__(
@@ -153,6 +168,9 @@ class Recorder:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        for modules in (self._of_module, self._others):
+            for module in modules:
+                module._forward_hooks.pop(self._key, None)
         self._undo.close()
         self._latest = None
 
@@ -167,14 +185,17 @@ class Recorder:
             of: these parameters only, where several optimizers take their steps at different times. Of the passes
                 since the last of such steps, what belongs to other optimizers' layers is dropped.
         """
+        if of is None:
+            calls = self._recorded()
+            self._kept = (calls, *self._gradients_of(calls))
+            return
         kept = self._parameter_gradients or {}
-        chosen = None if of is None else {id(p) for p in of}
-        if chosen is not None:
-            self._keep_passes_of(chosen)
+        chosen = {id(p) for p in of}
+        self._keep_passes_of(chosen)
         for group in self.groups:
             for p in (*group.weights, *group.biases):
-                if p.grad is not None and (chosen is None or id(p) in chosen):
-                    kept[id(p)] = _dense(p.grad).detach().clone()
+                if p.grad is not None and id(p) in chosen:
+                    kept[id(p)] = dense(p.grad).detach().clone()
         self._parameter_gradients = kept
 
     def _keep_passes_of(self, chosen: set[int]) -> None:
@@ -195,20 +216,48 @@ class Recorder:
             saturated: as in `LayerTensors`.
         """
         calls = self._recorded()
-        weights = [call.group.weights for call in calls]
-        biases = [call.group.biases for call in calls]
+        weight_gradients, bias_gradients = (
+            self._kept[1:] if self._kept else self._gradients_of(calls)
+        )
+        stack = self._blocks.stack
+        weights = stack("weights", [flat(c.group.weights) for c in calls])
+        h = [joined(c.inputs, c.gradients) for c in calls] if self._reads_inputs else []
+        before = [self._weights_before([calls[i] for i in g]) for g, _ in weights.groups]
         return LayerTensors(
-            preactivation_gradients=Layers.of(
-                [_packed(_padded(list(c.gradients.values())), scale) for c in calls]
+            preactivation_gradients=stack(
+                "gradients", [padded(list(c.gradients.values())) for c in calls], scale
             ),
-            activations=Layers.of([_packed(_joined(c.activations, c.gradients)) for c in calls]),
-            inputs=Layers.of([_packed(_joined(c.inputs, c.gradients)) for c in calls]),
-            weights=Layers.of([_packed(_flat(w)) for w in weights]),
-            weight_gradients=Layers.of([_packed(self._gradient_of(w)) for w in weights]),
-            bias_gradients=Layers.of([_packed(self._gradient_of(b)) for b in biases]),
-            weight_updates=Layers.of([_packed(self._update_of(w)) for w in weights]),
+            activations=stack("activations", [joined(c.activations, c.gradients) for c in calls]),
+            inputs=stack("inputs", h or [None] * len(calls)),
+            weights=weights,
+            weight_gradients=weight_gradients,
+            bias_gradients=bias_gradients,
+            weight_updates=self._blocks.difference("updates", weights, before)
+            if self._reads_updates
+            else Layers(len(calls), ()),
             saturated=saturated,
         )
+
+    def _gradients_of(self, calls: list[_Call]) -> tuple[Layers, Layers]:
+        """The gradients of the calls' weights and biases."""
+        weights = [self._gradient_of(c.group.weights) for c in calls]
+        biases = [self._gradient_of(c.group.biases) for c in calls]
+        stack = self._blocks.stack
+        return stack("weight_gradients", weights), stack("bias_gradients", biases)
+
+    def _weights_before(self, calls: list[_Call]) -> Tensor:
+        """The weights of some layers of one shape before the step, (G, 1, ...)."""
+        if self._before is None:
+            return torch.zeros(())
+        blocks = [block for _, block in self._before.groups]
+        places = [[self._places[id(p)] for p in call.group.weights] for call in calls]
+        if any(len(of_layer) > 1 for of_layer in places):
+            rows = [flat([blocks[g][row, 0] for g, row in of_layer]) for of_layer in places]
+            return torch.stack(rows).unsqueeze(1)
+        block, order = blocks[places[0][0][0]], [of_layer[0][1] for of_layer in places]
+        if order == list(range(order[0], order[-1] + 1)):
+            return block[order[0] : order[-1] + 1]
+        return block[order]
 
     def _recorded(self) -> list[_Call]:
         """Layers that a gradient passed through, behind those that were never called but have one of their own."""
@@ -229,15 +278,16 @@ class Recorder:
             return parameter.grad
         return self._parameter_gradients.get(id(parameter))
 
+    def _gradient_or_zeros(self, parameter: Tensor) -> Tensor:
+        gradient = self._gradient(parameter)
+        return torch.zeros_like(parameter) if gradient is None else gradient
+
     def _gradient_of(self, parameters: Sequence[Tensor]) -> Tensor | None:
         gradients = [g for p in parameters if (g := self._gradient(p)) is not None]
         if len(gradients) < len(parameters):
             # Entries without a gradient count as zeros, unless none has one.
-            gradients = gradients and [_zeros_if(self._gradient(p), p) for p in parameters]
-        return _flat([_dense(g) for g in gradients]) if gradients else None
-
-    def _update_of(self, weights: Sequence[Tensor]) -> Tensor:
-        return _flat([w.detach() - self._before[id(w)] for w in weights])
+            gradients = gradients and [self._gradient_or_zeros(p) for p in parameters]
+        return flat([dense(g) for g in gradients]) if gradients else None
 
     def _on_layer(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         z = output[0] if isinstance(output, tuple) else output
@@ -250,8 +300,8 @@ class Recorder:
         times = self._times[module] = self._times.get(module, 0) + 1
         for index, group in enumerate(self._of_module[module]):
             call = self._calls.setdefault((module, index, times), _Call(group))
-            if group.takes_input and given is not None and given.is_floating_point():
-                call.inputs[self._pass] = _examples_first(given.detach(), module)
+            if self._reads_inputs and group.takes_input and _is_real(given):
+                call.inputs[self._pass] = units_last(given.detach(), module)
             if group.gives_output:
                 call.output, self._latest = z, call
                 z.register_hook(partial(self._on_gradient, call, self._pass))  # type: ignore[no-untyped-call]
@@ -266,7 +316,7 @@ class Recorder:
 
     def _on_gradient(self, call: _Call, pass_: int, gradient: Tensor) -> None:
         self._backward_began = True
-        gradient = _examples_first(gradient, call.group.module)
+        gradient = units_last(gradient, call.group.module)
         if pass_ in call.gradients:
             # Two losses went back through one output, one after the other.
             gradient = call.gradients[pass_] + gradient
@@ -287,7 +337,7 @@ class Recorder:
             and not isinstance(module, _DropoutNd)
             and not any(True for _ in module.parameters())
         ):
-            call.activations[self._pass] = _examples_first(output.detach(), call.group.module)
+            call.activations[self._pass] = units_last(output.detach(), call.group.module)
             self.activation = self.activation or module
 
     def _see_function(self, given: Any) -> None:
@@ -307,16 +357,13 @@ class Recorder:
         if maker not in _FUNCTIONS or given.numel() != call.output.numel():
             return False
         h = given.detach().reshape(call.output.shape)
-        call.activations[self._pass] = _examples_first(h, call.group.module)
+        call.activations[self._pass] = units_last(h, call.group.module)
         self.activation = self.activation or _FUNCTIONS[maker]
         return True
 
 
-def _examples_first(tensor: Tensor, module: nn.Module) -> Tensor:
-    """(T, B, D) of an attention that isn't ``batch_first`` as (B, T, D)."""
-    if isinstance(module, nn.MultiheadAttention) and not module.batch_first and tensor.dim() == 3:
-        return tensor.transpose(0, 1)
-    return tensor
+def _is_real(given: Tensor | None) -> TypeGuard[Tensor]:
+    return given is not None and given.is_floating_point()
 
 
 def _maker(tensor: Tensor) -> str:
@@ -325,50 +372,3 @@ def _maker(tensor: Tensor) -> str:
     while node is not None and node.name() in _SHAPING:
         node = node.next_functions[0][0]
     return "" if node is None else node.name()
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.to_dense() if gradient.layout != torch.strided else gradient
-
-
-def _zeros_if(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if gradient is None else gradient
-
-
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    """One tensor as it is, several as one row."""
-    return tensors[0] if len(tensors) == 1 else torch.cat([t.flatten() for t in tensors])
-
-
-def _joined(passes: dict[int, Tensor], gradients: dict[int, Tensor]) -> Tensor | None:
-    """What passes recorded, one behind the other; None where they can't be, or where one lacks it."""
-    tensors = [passes[i] for i in gradients if i in passes] if gradients else list(passes.values())
-    if not tensors or (gradients and len(tensors) < len(gradients)):
-        return None
-    if any(t.shape[1:] != tensors[0].shape[1:] for t in tensors):
-        return None
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-
-
-def _padded(passes: list[Tensor]) -> Tensor | None:
-    """Gradients of the passes behind each other, with zeros where one pass is smaller than another."""
-    if not passes or all(t.shape[1:] == passes[0].shape[1:] for t in passes):
-        return _joined(dict(enumerate(passes)), {})
-    shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in passes), strict=True)]
-    joined = passes[0].new_zeros([sum(len(t) for t in passes), *shape])
-    start = 0
-    for t in passes:
-        joined[(slice(start, start + len(t)), *(slice(n) for n in t.shape[1:]))] = t
-        start += len(t)
-    return joined
-
-
-def _packed(tensor: Tensor | None, scale: float | Tensor = 1.0) -> Tensor | None:
-    """(1, B, D) from (B, ..., D) or a parameter's (…), at least in float32; None stays None."""
-    if tensor is None:
-        return None
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        tensor = tensor.float()
-    if isinstance(scale, Tensor) or scale != 1.0:
-        tensor = tensor / scale
-    return tensor.detach().unsqueeze(0)

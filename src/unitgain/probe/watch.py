@@ -12,8 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from unitgain.errors import ConfigError
-from unitgain.probe.flow import Flow, Plan
-from unitgain.probe.quantities import QUANTITIES
+from unitgain.probe.flow import USUAL, Flow, Plan
 from unitgain.probe.verdict import Verdict
 
 
@@ -89,7 +88,7 @@ def watch(
     every: int | None = 10,
     per_decade: int | None = None,
     at: Collection[int] = (),
-    quantities: Sequence[str] = tuple(QUANTITIES),
+    quantities: Sequence[str] = USUAL,
     scaler: GradScaler | None = None,
 ) -> Iterator[Watched]:
     """Record how gradients flow through a model while a loop of one's own trains it, and judge it.
@@ -106,7 +105,7 @@ def watch(
         every: optimizer steps between two measurements; None for none.
         per_decade: measurements in each power of ten of steps.
         at: further steps to measure.
-        quantities: names from ``QUANTITIES``.
+        quantities: names from ``QUANTITIES``; by default those that the verdict needs and cheap ones.
         scaler: the gradient scaler, if there is one.
 
     Raises:

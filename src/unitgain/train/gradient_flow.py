@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 from torch.optim import Optimizer
 
 from unitgain.errors import ConfigError
-from unitgain.probe import QUANTITIES, Verdict
-from unitgain.probe.flow import Flow, Plan
+from unitgain.probe import Verdict
+from unitgain.probe.flow import USUAL, Flow, Plan
 from unitgain.probe.watch import scale_of
 
 
@@ -30,7 +30,7 @@ class GradientFlow(pl.Callback):
     Args:
         every: optimizer steps between two measurements; None for none.
         directory: where gradients.parquet and layers.json go; None: the trainer's ``default_root_dir``.
-        quantities: names from ``unitgain.probe.QUANTITIES``; all by default.
+        quantities: names from ``unitgain.probe.QUANTITIES``; by default those that the verdict needs and cheap ones.
         probe: "full" for the quantities, "light" for the norms of the weights' gradients alone, which need no hook.
         per_decade: measurements in each power of ten of steps.
         at: further steps to measure.
@@ -55,7 +55,7 @@ class GradientFlow(pl.Callback):
         self,
         every: int | None = 10,
         directory: str | Path | None = None,
-        quantities: Sequence[str] = tuple(QUANTITIES),
+        quantities: Sequence[str] = USUAL,
         *,
         probe: Literal["light", "full"] = "full",
         per_decade: int | None = None,
