@@ -174,6 +174,7 @@ def test_extending_has_an_example_of_every_point():
     groups = {Path(title).parent.name for title in titles if title.endswith(".yaml")}
     assert modules == {
         "initializers",
+        "derived",
         "activations",
         "norms",
         "dropouts",

@@ -16,6 +16,8 @@ MLP = "unitgain.nn.MLP"
         ("seed", 5),
         ("l2_penalty", 0.1),
         ("init", {"_target_": "unitgain.nn.init.xavier"}),
+        ("init", {"_target_": "unitgain.nn.init.critical", "distribution": "orthogonal"}),
+        ("init", {"_target_": "unitgain.nn.init.spectral", "base_width": 16}),
         ("optimizer", {"_target_": "unitgain.pack.optim.Adam", "lr": 0.5, "betas": [0.5, 0.9]}),
         ("scheduler", {"_target_": "unitgain.pack.schedule.Cosine"}),
         ("dropout", {"_target_": "unitgain.nn.Dropout", "p": 0.5}),

@@ -31,6 +31,22 @@ def test_jobs_of_one_shape_are_one_pack_whatever_else_differs(desk, tmp_path):
     assert workers_needed(jobs) == 3
 
 
+def test_initializers_that_follow_from_the_network_and_scales_of_branches_share_a_pack(
+    desk, tmp_path
+):
+    model = {"_target_": MLP, "depth": 2, "width": 8, "residual": True}
+    inits = ("critical", "scaled_residual", "spectral", "he")
+    specs = [
+        desk.spec(
+            seed=k,
+            init={"_target_": f"unitgain.nn.init.{name}"},
+            model=model | {"branch_scale": 1.0 / (k + 1)},
+        )
+        for k, name in enumerate(inits)
+    ]
+    assert _sizes(_plan(desk.jobs(tmp_path, *specs))) == [4]
+
+
 def test_jobs_whose_tables_differ_in_shape_are_apart(desk, tmp_path):
     wine = {"_target_": "unitgain.data.sources.wine", "task": "classification"}
     split = {"_target_": "unitgain.data.splits.Random", "fractions": [0.5, 0.25, 0.25]}
