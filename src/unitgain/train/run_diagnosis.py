@@ -123,7 +123,8 @@ class Bench:
                 double.append(replace(both, text=text, steps=steps))
                 if both.heals:
                     break
-        return [each for each in double if each.heals] + single
+        healing = [each for each in double if each.heals]
+        return sorted(healing, key=lambda each: -each.verdict.confidence) + single
 
     def _remedies(self, spec: RunSpec) -> list[Remedy]:
         return remedies(spec, inputs=self.table.n_features, outputs=self.outputs, q_0=self.q_0)
