@@ -18,7 +18,8 @@ from unitgain.theory.activations import Activation
 Array = NDArray[np.float64]
 
 REACH = 11.0  # standard deviations; the density beyond them is below 1e-26 of its peak
-_NOISE = 1e-12  # of the value, in a slope out of difference quotients
+_MOST_PANELS = 1024  # of one octave: beyond them a function is too rough to be resolved
+_NOISE = 1e-10  # of the value, in a slope out of difference quotients
 # The octave below which an activation isn't looked at, when nothing larger is smooth.
 _SMALLEST = -40
 
@@ -93,7 +94,9 @@ def _octave(activation: Activation, k: int, sign: float) -> Array:
     edges.sort()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         slacks = _slacks(activation, k)
-        low, high = refine([activation.value, activation.slope], slacks, edges[:-1], edges[1:])
+        low, high = refine(
+            [activation.value, activation.slope], slacks, edges[:-1], edges[1:], _MOST_PANELS
+        )
     return high if sign > 0.0 else low
 
 

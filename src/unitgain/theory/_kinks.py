@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitgain.errors import ConfigError
-from unitgain.theory._panels import FINE, MOST_PANELS, nodes_of, refine
+from unitgain.theory._panels import FINE, nodes_of, refine
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -17,6 +17,7 @@ Function = Callable[[Array], Array]
 _OCTAVES = 15  # outward from [-1, 1]: up to +-16384
 _INNER = 5  # octaves that a forecast is about, within +-16
 _MOST_KINKS = 64
+_MOST_PANELS = 1 << 15
 _NARROW = 2.0**-12  # of an octave's widest panel: no smooth function is resolved so unevenly
 _APART = 1e-3
 _LONGEST_STEP = 0.02
@@ -69,8 +70,8 @@ def _search(function: Function, name: str, below: float, above: float) -> tuple[
     for octave in range(_OCTAVES):
         low, high = _intervals(octave, below, above)
         slack = FINE * float(np.abs(function(nodes_of(low, high)[0])).max())
-        low, high = refine([function], [slack], low, high)
-        if low.size > MOST_PANELS // 4:
+        low, high = refine([function], [slack], low, high, _MOST_PANELS)
+        if low.size > _MOST_PANELS // 4:
             if octave < _INNER:
                 raise ConfigError(
                     f"activation: a piecewise smooth function in float64 is needed, but {name} is rough "

@@ -17,7 +17,6 @@ NODES_N, WEIGHTS_N = np.polynomial.legendre.leggauss(ORDER)
 COARSE = 1e-9  # of the last two coefficients: an integral converges at twice their rate
 FINE = 1e-13
 _HALVINGS = 44
-MOST_PANELS = 1 << 15
 
 # Legendre coefficients of the two highest orders, out of values at the nodes.
 _TAIL_N2 = (
@@ -62,7 +61,7 @@ def unresolved(values_PN: Array, slack: float) -> NDArray[np.bool_]:
 
 
 def refine(
-    functions: Sequence[Function], slacks: Sequence[float], low: Array, high: Array
+    functions: Sequence[Function], slacks: Sequence[float], low: Array, high: Array, most: int
 ) -> tuple[Array, Array]:
     """Halve panels until each function is resolved on each of them, or 44 times.
 
@@ -71,12 +70,13 @@ def refine(
         slacks: By how much a panel's polynomial may miss each.
         low: The panels' lower ends.
         high: Their upper ends.
+        most: How many panels to look at: what isn't resolved then stays so.
 
     Returns:
         The lower and upper ends of the panels, ascending.
 
     Example:
-        >>> low, high = refine([np.abs], [COARSE], np.array([-1.0]), np.array([2.0]))
+        >>> low, high = refine([np.abs], [COARSE], np.array([-1.0]), np.array([2.0]), 1000)
         >>> narrowest = int((high - low).argmin())
         >>> bool(high[narrowest] - low[narrowest] < 1e-5), bool(abs(low[narrowest]) < 1e-5)
         (True, True)
@@ -90,7 +90,7 @@ def refine(
         for function, slack in zip(functions, slacks, strict=True):
             bad |= unresolved(function(x_PN), slack)
         count += low.size
-        if halvings == _HALVINGS or count > MOST_PANELS:
+        if halvings == _HALVINGS or count > most:
             bad[:] = False
         lows.append(low[~bad])
         highs.append(high[~bad])

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unitgain.errors import ConfigError
-from unitgain.theory._grid import grid_of, octaves_of
+from unitgain.theory._grid import Grid, grid_of, octaves_of
 from unitgain.theory._pair import pair_quadrature
 from unitgain.theory.activations import Activation
 
 Array = NDArray[np.float64]
 
+_MOST_EXPONENTIALS = 1 << 21
 _SMALLEST = 1e-200  # stands for zero, where the slope of a kink is the mean of both sides
 
 
@@ -82,11 +83,12 @@ def moments(activation: Activation, q: ArrayLike) -> Moments:
     wide_Q = np.maximum(flat_Q, _SMALLEST)
     grid = grid_of(activation, *octaves_of(float(wide_Q.min()) ** 0.5, float(wide_Q.max()) ** 0.5))
     x, phi, slope = grid.x_M, grid.value_M, grid.slope_M
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        p_QM = np.exp(np.square(x) * (-0.5 / wide_Q[:, None])) * grid.weights_M
-        p_QM /= np.sqrt(2.0 * math.pi * wide_Q)[:, None]
-        integrands_M5 = np.stack([phi, phi * phi, slope, slope * slope, x * phi * slope], axis=1)
-        result = (p_QM @ integrands_M5).T
+    integrands_M5 = np.stack([phi, phi * phi, slope, slope * slope, x * phi * slope], axis=1)
+    rows = max(1, _MOST_EXPONENTIALS // x.size)
+    parts = [
+        _integrals(grid, integrands_M5, wide_Q[i : i + rows]) for i in range(0, wide_Q.size, rows)
+    ]
+    result = np.concatenate(parts).T
     result[4] /= wide_Q
     zero = flat_Q == 0.0
     if zero.any():
@@ -122,6 +124,14 @@ def nodes(activation: Activation, q: float) -> Nodes:
     grid = grid_of(activation, *octaves_of(sd, sd))
     weights_M = grid.weights_M * np.exp(-0.5 * np.square(grid.x_M / sd))
     return Nodes(weights_M / (sd * math.sqrt(2.0 * math.pi)), grid.value_M, grid.slope_M)
+
+
+def _integrals(grid: Grid, integrands_M5: Array, q_Q: Array) -> Array:
+    """The integrals of functions at the nodes against Gaussians, a row a variance."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        p_QM = np.exp(np.square(grid.x_M) * (-0.5 / q_Q[:, None])) * grid.weights_M
+        p_QM /= np.sqrt(2.0 * math.pi * q_Q)[:, None]
+        return np.asarray(p_QM @ integrands_M5)
 
 
 class PairMoments(NamedTuple):

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 _DEPTH_SCALES = 6.0
 _MOST_STEPS = 200
 _LAST_STEP = 1e-13
-_ROUNDING = 1e-12
+_ROUNDING = 1e-10
+_ALIGNED = 1e-9  # correlations nearer to one can't be told from it
 _ASIDE = 0.05  # how far a length is moved from q* to see whether it comes back
 
 
@@ -201,6 +202,8 @@ class MeanField:
             if abs(step) <= _LAST_STEP * max(c, _LAST_STEP):
                 break
             c = min(max(c + step, 0.0), 1.0)
+            if self.keep == 1.0 and c > 1.0 - _ALIGNED:
+                return 1.0
         return c
 
     def _aligns(self) -> bool:
