@@ -130,13 +130,13 @@ def _statistics(x_GKBD: Array) -> tuple[Array, ...]:
     variance_GK = second_GK - mean_GK * mean_GK
     pairs = count * (count - 1) or np.nan
     cosine_GK = ((squares(sum_GK2D[:, :, 0]) - count) / pairs).astype(x_GKBD.dtype, copy=False)
-    few = ~(variance_GK > _DIGITS * second_GK)
-    exact = x_GKBD.dtype == np.float64
-    near = square_GKB.min() < _SAFE_LEAST if exact else not _safe(square_GKB)
-    if near or few.any():
-        _spread_again(variance_GK, second_GK, few, square_GKB, x_GKBD)
-    if near or not cosine_GK.max() < 1 - _NEAR_ONE:
-        _cosine_again(cosine_GK, square_GKB, x_GKBD)
+    unsafe_GK = _unsafe(square_GKB)
+    few_GK = ~(variance_GK > _DIGITS * second_GK) | unsafe_GK
+    if few_GK.any():
+        _spread_again(variance_GK, second_GK, few_GK, x_GKBD)
+    near_GK = ~(cosine_GK < 1 - _NEAR_ONE) | unsafe_GK
+    if near_GK.any():
+        _cosine_again(cosine_GK, near_GK, square_GKB, x_GKBD)
     silent_GKD = _silent(sum_GK2D[:, :, 1], x_GKBD)
     share_GK = shares(silent_GKD, x_GKBD.dtype)
     return mean_GK, second_GK, variance_GK, cosine_GK, share_GK, silent_GKD
@@ -153,50 +153,48 @@ def _weighted_sums(weight_GK2B: Array, x_GKBD: Array) -> Array:
     return total
 
 
+def _unsafe(square_GKB: Array) -> NDArray[np.bool_]:
+    """Which members' squares of some layer float32 does not hold, (G, K), or false for all; float64 near zero alike."""
+    if _safe(square_GKB):
+        return np.zeros((1, 1), bool)
+    safe: NDArray[np.bool_] = square_GKB.min(-1) >= _SAFE_LEAST
+    return ~(safe & (square_GKB.max(-1) <= _SAFE_GREATEST))
+
+
 def _spread_again(
-    variance_GK: Array,
-    second_GK: Array,
-    few_GK: NDArray[np.bool_],
-    square_GKB: Array,
-    x_GKBD: Array,
+    variance_GK: Array, second_GK: Array, which_GK: NDArray[np.bool_], x_GKBD: Array
 ) -> None:
     """Take moments in float64 where squares leave float32's range, or their difference few digits."""
-    total_GK = np.add.reduce(square_GKB, -1)
-    unsafe_GK = few_GK | ~((total_GK > _SAFE_LEAST) & (total_GK < _SAFE_GREATEST))
-    g, k = np.nonzero(unsafe_GK)
-    wide = x_GKBD[g, k].reshape(len(g), x_GKBD[0, 0].size).astype(np.float64)
+    g, k = np.nonzero(which_GK)
+    wide = x_GKBD[g, k].reshape(len(g), -1).astype(np.float64)
     second_GK[g, k] = squares(wide) / wide.shape[1]
     wide -= (np.add.reduce(wide, -1) / wide.shape[1])[:, None]
     variance_GK[g, k] = squares(wide) / wide.shape[1]
 
 
-def _cosine_again(cosine_GK: Array, square_GKB: Array, x_GKBD: Array) -> None:
+def _cosine_again(
+    cosine_GK: Array, which_GK: NDArray[np.bool_], square_GKB: Array, x_GKBD: Array
+) -> None:
     r"""Take the mean cosine from the spread of directions, where that is near or squares leave float32's range.
 
     With $\bar u$ the mean of the n directions, it is $1 - \sum_b |u_b - \bar u|^2 / (n - 1)$, which has all its
     digits near one. Examples that are zero have no direction and don't count; with fewer than two others there is no
     cosine.
     """
-    least_GK, greatest_GK = square_GKB.min(-1), square_GKB.max(-1)
-    unclear_GK = ~(cosine_GK < 1 - _NEAR_ONE) | ~(least_GK >= _SAFE_LEAST)
-    if x_GKBD.dtype == np.float32:
-        unclear_GK |= greatest_GK > _SAFE_GREATEST
-    g, k = np.nonzero(unclear_GK)
-    if not len(g):
-        return
-    x_NBD, square_NB = x_GKBD[g, k], square_GKB[g, k]
+    g, k = np.nonzero(which_GK)
+    u_NBD, square_NB = x_GKBD[g, k], square_GKB[g, k]
+    weight_NB = np.ones_like(square_NB)
     if not _safe(square_NB):
-        x_NBD /= np.maximum(x_NBD.max(-1), -x_NBD.min(-1))[..., None]
-        square_NB = squares(x_NBD)
-    # A zero over its own size is no number, and so is its square.
-    there_NB1 = (x_GKBD[g, k] != 0).any(-1)[..., None]
-    x_NBD *= (1.0 / np.sqrt(square_NB))[..., None]
-    if not there_NB1.all():
-        x_NBD = np.where(there_NB1, x_NBD, 0)
-    count_N = there_NB1.sum((1, 2), dtype=np.float64)
-    x_NBD -= (x_NBD.sum(1) / count_N[:, None]).astype(x_NBD.dtype)[:, None]
-    spread_NB = np.where(there_NB1[..., 0], squares(x_NBD), 0)
-    cosine_GK[g, k] = np.where(count_N > 1, 1.0 - spread_NB.sum(-1) / (count_N - 1), np.nan)
+        size_NB = np.maximum(u_NBD.max(-1), -u_NBD.min(-1))
+        # By a power of two: what is safe keeps its bits, and none of them depends on a neighbour.
+        u_NBD = np.ldexp(u_NBD, -np.frexp(size_NB)[1][..., None])
+        weight_NB[size_NB == 0] = 0
+        square_NB = np.where(size_NB == 0, 1, squares(u_NBD))
+    u_NBD *= (1 / np.sqrt(square_NB))[..., None]
+    count_N = weight_NB.sum(-1)
+    u_NBD -= np.matmul((weight_NB / count_N[:, None])[:, None], u_NBD)
+    spread_N = np.add.reduce(squares(u_NBD) * weight_NB, -1)
+    cosine_GK[g, k] = np.where(count_N > 1, 1 - spread_N / (count_N - 1), np.nan)
 
 
 def _silent(sum_GKD: Array, x_GKBD: Array) -> NDArray[np.bool_]:
