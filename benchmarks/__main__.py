@@ -2,7 +2,19 @@
 
 import sys
 
-from benchmarks import gpu, memory, pack, peers, probe, start, step, sweep, theory
+from benchmarks import (
+    gpu,
+    memory,
+    monitors,
+    pack,
+    peers,
+    probe,
+    start,
+    step,
+    sweep,
+    theory,
+    verdict,
+)
 from benchmarks.measure import report
 
 USUAL = {
@@ -12,7 +24,9 @@ USUAL = {
     "pack": pack,
     "sweep": sweep,
     "memory": memory,
+    "monitors": monitors,
     "theory": theory,
+    "verdict": verdict,
 }
 ALL = {**USUAL, "peers": peers, "gpu": gpu}
 """Peers need an environment of their own, gpu a device."""
