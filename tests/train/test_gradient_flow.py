@@ -149,7 +149,7 @@ def test_quantities_can_be_chosen(tmp_path):
     callback = GradientFlow(every=4, quantities=("weight_norm",))
     trained(tmp_path, callback, epochs=1)
     assert read_gradients(tmp_path / "gradients.parquet").names == ("weight_norm",)
-    assert callback.verdict is None
+    assert callback.verdict.label == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
@@ -38,6 +38,7 @@ _SHARE = 0.01
 """The share of the time that writing the file again and again may take."""
 
 Names = tuple[str, ...]
+Values = Mapping[str, NDArray[np.float64]]
 
 USUAL: Names = tuple(name for name in QUANTITIES if not name.startswith("gradient_"))
 """What the verdict needs and what costs little beside it; comparing the gradients of examples costs more."""
@@ -101,13 +102,20 @@ class Flow:
         module: any module.
         plan: what, and when.
         directory: where gradients.parquet and layers.json go; None for no files.
+        follow: is given the steps and values (S, L) of each flush, in the process that writes files.
 
     Attributes:
         layer_names: the layers, in the order of their numbers in gradients.parquet, from 1.
     """
 
-    def __init__(self, module: nn.Module, plan: Plan, directory: Path | None = None) -> None:
-        self.plan, self.directory = plan, directory
+    def __init__(
+        self,
+        module: nn.Module,
+        plan: Plan,
+        directory: Path | None = None,
+        follow: Callable[[Sequence[int], Values], None] | None = None,
+    ) -> None:
+        self.plan, self.directory, self._follow = plan, directory, follow
         self._course, self._judged_layers = Course(), 0
         self._verdict: Verdict | None = None
         self.layer_names: Names = ()
@@ -277,29 +285,24 @@ class Flow:
         if len(pending.steps) >= ROWS:
             self.flush()
 
-    def flush(self, *, last: bool = False) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
-        """Copy what was measured to the host, write and judge it. The processes of a distributed run call it together.
+    def flush(self, *, last: bool = False) -> None:
+        """Copy what was measured to the host and write it. The processes of a distributed run call it together.
 
         Args:
             last: nothing follows, so that the file must be complete.
-
-        Returns:
-            the steps, and values (S, L) by quantity, of what was new.
         """
         pending, self._pending = self._pending, _Pending()
-        new: tuple[list[int], dict[str, NDArray[np.float64]]] = ([], {})
-        if pending.steps:
-            new = self._rows(pending)
-        if self._writer is not None and new[0]:
-            self._writer.append(*new)
-        if new[0] and "grad_preactivation" in new[1]:
+        steps, values = self._rows(pending) if pending.steps else ([], {})
+        if steps:
             # Layers that were called later have no beginning to be judged by.
             self._judged_layers = self._judged_layers or len(self.layer_names)
-            judged = {n: x[:, : self._judged_layers] for n, x in new[1].items()}
-            self._course.append(new[0], judged)
+            self._course.append(steps, {n: x[:, : self._judged_layers] for n, x in values.items()})
             self._verdict = None
+            if self._writer is not None:
+                self._writer.append(steps, values)
+            if self._follow is not None and is_first():
+                self._follow(steps, values)
         self._write(last)
-        return new
 
     def _rows(self, pending: _Pending) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
         """The pending rows in the order of the layers' numbers; NaN for a layer that a step did not call."""

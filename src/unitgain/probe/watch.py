@@ -149,7 +149,8 @@ def scale_of(scaler: GradScaler | None) -> float | Tensor | None:
     if scaler is None or not scaler.is_enabled():
         return None
     scale: Tensor | None = scaler._get_scale_async()
-    return scaler.get_scale() if scale is None else scale
+    # The scaler writes its next factor into the same tensor.
+    return scaler.get_scale() if scale is None else scale.clone()
 
 
 def _closure(args: Any, kwargs: Any) -> bool:

@@ -4,15 +4,17 @@ Shapes: S measurements, L layers.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, final
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 
 from unitgain.errors import ConfigError
 from unitgain.probe import Verdict
-from unitgain.probe.flow import USUAL, Flow, Plan
+from unitgain.probe.flow import USUAL, Flow, Plan, Values
 from unitgain.probe.watch import scale_of
 
 
@@ -66,7 +68,8 @@ class GradientFlow(pl.Callback):
         if clip_norm is not None and not clip_norm > 0:
             raise ConfigError(f"clip_norm: must be above 0, got {clip_norm}; None for no clipping")
         self.plan = Plan(probe, every, per_decade, at, quantities)
-        self.directory, self.clip_norm, self.log = directory, clip_norm, log
+        # Lightning puts a method called log on its callbacks.
+        self.directory, self.clip_norm, self.logs = directory, clip_norm, log
         self._flow: Flow | None = None
         self._step = 0
         self._stepped: set[Optimizer] = set()
@@ -89,7 +92,8 @@ class GradientFlow(pl.Callback):
                 f"{trainer.gradient_clip_val}; set that to None"
             )
         directory = Path(self.directory if self.directory is not None else trainer.default_root_dir)
-        self._flow = Flow(pl_module, self.plan, directory)
+        loggers = partial(_log, trainer.loggers) if self.logs else None
+        self._flow = Flow(pl_module, self.plan, directory, loggers)
         self._step = trainer.global_step // max(len(trainer.optimizers), 1)
         self._stepped = set()
 
@@ -132,18 +136,9 @@ class GradientFlow(pl.Callback):
             self._step += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy what was measured to the host, judge it, and hand it to the loggers."""
-        if self._flow is None:
-            return
-        steps, values = self._flow.flush()
-        for i, step in enumerate(steps if self.log else ()):
-            row = {
-                f"gradient_flow/{name}/layer_{layer:02d}": float(x)
-                for name, value_SL in values.items()
-                for layer, x in enumerate(value_SL[i], start=1)
-            }
-            for logger in trainer.loggers:
-                logger.log_metrics(row, step)
+        """Copy what was measured to the host, and hand it to the loggers if they get it."""
+        if self._flow is not None:
+            self._flow.flush()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is left."""
@@ -156,3 +151,15 @@ class GradientFlow(pl.Callback):
         """Leave no hook behind, and write what there is."""
         if self._flow is not None:
             self._flow.close(failed=True)
+
+
+def _log(loggers: Sequence[Logger], steps: Sequence[int], values: Values) -> None:
+    """Hand rows to the loggers, a dictionary a step."""
+    for i, step in enumerate(steps):
+        row = {
+            f"gradient_flow/{name}/layer_{layer:02d}": float(x)
+            for name, value_SL in values.items()
+            for layer, x in enumerate(value_SL[i], start=1)
+        }
+        for logger in loggers:
+            logger.log_metrics(row, step)

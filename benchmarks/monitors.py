@@ -1,0 +1,228 @@
+"""What watching gradients costs inside a Lightning run of an ordinary module, by tool.
+
+All monitors train the same network on the same rows in one process, one after the other in each round. What is timed is
+an epoch of a fit, between two of a callback's hooks behind all the others, so that neither the start of a fit nor its
+end counts; what a monitor does at the end of an epoch does.
+"""
+
+import logging
+import os
+import statistics
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import grad_norm
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.measure import ratio
+from unitgain.train import GradientFlow
+
+TITLE = "Time of a step of a Lightning run with a monitor / without"
+STEPS = 50
+"""Steps of an epoch."""
+ROUNDS, ROUNDS_SLOW = 20, 3
+
+
+@dataclass(frozen=True)
+class Size:
+    """A ReLU network of ``depth`` hidden layers."""
+
+    depth: int
+    width: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.depth} x {self.width}, batch {self.batch}"
+
+
+SIZES = (Size(50, 64, 64), Size(20, 256, 128))
+BARS = {
+    SIZES[0]: {"light, every step": 1.08, "full, every 10": 1.06, "full, every 50": 1.02},
+    SIZES[1]: {"light, every step": 1.04, "full, every 10": 1.06, "full, every 50": 1.02},
+}
+
+
+class Network(pl.LightningModule):
+    """What a tutorial shows."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        hidden = [m for _ in range(size.depth) for m in (linear(size.width, size.width), nn.ReLU())]
+        self.net = nn.Sequential(*hidden, linear(size.width, 10))
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=1e-4)
+
+
+class Recipe(Network):
+    """The recipe of Lightning's documentation."""
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.log_dict(grad_norm(self.net, norm_type=2))
+
+
+class WithWandb(pl.Callback):
+    """wandb.watch at every step, offline."""
+
+    def __init__(self, log: str, folder: Path) -> None:
+        self.log, self.folder = log, folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        import wandb
+
+        self.run = wandb.init(mode="offline", dir=self.folder, settings=wandb.Settings(silent=True))
+        wandb.watch(pl_module, log=self.log, log_freq=1)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        # What the hooks gathered is handed over with the next row.
+        self.run.log({"step": 0})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.run.unwatch(pl_module)
+        self.run.finish()
+
+
+class Turns(pl.Callback):
+    """Lets a fit go on by one epoch when it is asked to, and tells how much time of its thread that took."""
+
+    def __init__(self) -> None:
+        self.asked: Queue[bool] = Queue()
+        self.seconds: Queue[float] = Queue()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = not self.asked.get()
+        self._start = time.thread_time()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds.put(time.thread_time() - self._start)
+
+
+class Fit:
+    """A fit in a thread of its own, of which an epoch is run at a time."""
+
+    def __init__(self, size: Size, monitor: "Monitor", folder: Path) -> None:
+        self._turns = Turns()
+        self._size, self._monitor, self._folder = size, monitor, folder
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def epoch(self) -> float:
+        self._turns.asked.put(True)
+        return self._turns.seconds.get()
+
+    def end(self) -> None:
+        self._turns.asked.put(False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)
+        size = self._size
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(STEPS * size.batch, size.width, generator=generator)
+        y = torch.randint(0, 10, (len(x),), generator=generator)
+        trainer = pl.Trainer(
+            max_epochs=10**6,
+            accelerator="cpu",
+            logger=CSVLogger(self._folder),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[*self._monitor.callbacks(self._folder), self._turns],
+        )
+        trainer.fit(self._monitor.module(size), DataLoader(TensorDataset(x, y), size.batch))
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A tool, as it is put into a run."""
+
+    name: str
+    callbacks: Callable[[Path], list[pl.Callback]] = lambda _: []
+    module: Callable[[Size], Network] = Network
+    slow: bool = False
+
+
+def flow(name: str, **arguments: Any) -> Monitor:
+    return Monitor(name, lambda folder: [GradientFlow(directory=folder / "flow", **arguments)])
+
+
+NONE = Monitor("none")
+MONITORS = (
+    flow("light, every step", probe="light", every=1),
+    flow("full, every 10", every=10),
+    flow("full, every 50", every=50),
+    flow("full, every step", every=1),
+    Monitor("log_dict(grad_norm), every step", module=Recipe, slow=True),
+    Monitor("wandb.watch gradients", lambda f: [WithWandb("gradients", f)], slow=True),
+    Monitor("wandb.watch all", lambda f: [WithWandb("all", f)], slow=True),
+)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.kaiming_normal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def measured(size: Size, monitors: tuple[Monitor, ...], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each epoch, by monitor, in turn; the fits live beside each other, and one at a time runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        fits = {}
+        for monitor in (NONE, *monitors):
+            own = Path(folder) / str(len(fits))
+            own.mkdir()
+            fits[monitor.name] = Fit(size, monitor, own)
+            fits[monitor.name].epoch()
+        seconds: dict[str, list[float]] = {name: [] for name in fits}
+        for round_ in range(rounds):
+            names = list(fits)
+            for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
+                seconds[name].append(fits[name].epoch())
+        for fit in fits.values():
+            fit.end()
+    return seconds
+
+
+def run() -> dict[str, Any]:
+    os.environ["WANDB_SILENT"] = "true"
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    quick = tuple(m for m in MONITORS if not m.slow)
+    result: dict[str, Any] = {"steps_an_epoch": STEPS}
+    for size in SIZES:
+        rows: dict[str, Any] = {}
+        for monitors, rounds in (
+            (quick, ROUNDS),
+            *(((m,), ROUNDS_SLOW) for m in MONITORS if m.slow),
+        ):
+            seconds = measured(size, monitors, rounds)
+            for monitor in monitors:
+                rows[monitor.name] = ratio(seconds[monitor.name], seconds[NONE.name])
+                if bar := BARS[size].get(monitor.name):
+                    reached = rows[monitor.name]["median"] <= bar
+                    rows[monitor.name] |= {"at_most": bar, "reached": reached}
+            if monitors is quick:
+                median = statistics.median(seconds[NONE.name]) / STEPS
+                rows["milliseconds_a_step_without"] = round(median * 1e3, 3)
+        result[size.name] = rows
+    return result
