@@ -36,7 +36,6 @@ class Outcome:
         dead_H: share of each hidden layer's units that are zero on every training row.
         flat_H: share of each hidden layer's activations whose slope is below a tenth of the steepest one.
         cosine_H: mean cosine between the activations of pairs of training rows.
-        cosine_at_start_H: the same, before training.
         loss_at_start: on all training rows.
         losses_E: the same, at the end of each epoch.
     """
@@ -46,7 +45,6 @@ class Outcome:
     dead_H: tuple[float, ...]
     flat_H: tuple[float, ...]
     cosine_H: tuple[float, ...]
-    cosine_at_start_H: tuple[float, ...]
     loss_at_start: float
     losses_E: tuple[float, ...]
 
@@ -73,52 +71,45 @@ def outcome(
     after = copy.deepcopy(before)
     after.load_state_dict(read_checkpoint(directory / "checkpoints" / "last.ckpt")["state_dict"])
     # Before training, statistics of batch norm are those of the data, not of any epoch.
-    started, first_NT = _hidden(before.train(), x_ND, mlp)
-    hidden, output_NT = _hidden(after, x_ND, mlp)
+    with torch.no_grad():
+        first_NT = _without_dropout(before.train())(x_ND)
+    hidden, inputs, output_NT = _hidden(after, x_ND, mlp)
     return Outcome(
         status,
         _learned(output_NT, y),
         tuple(float((h == 0).all(0).double().mean()) for h in hidden),
-        tuple(_flat_share(z, mlp.activation) for z in _inputs(after, x_ND, mlp)),
+        tuple(_flat_share(z, mlp.activation) for z in inputs),
         tuple(_cosine(h) for h in hidden),
-        tuple(_cosine(h) for h in started),
         _loss(first_NT, y),
         tuple(losses_E),
     )
 
 
-def _activations(network: nn.Module, mlp: MLP) -> list[nn.Module]:
-    return [m for m in network.modules() if type(m) is type(mlp.activation)]
-
-
-@torch.no_grad()
-def _hidden(network: nn.Module, x_ND: Tensor, mlp: MLP) -> tuple[list[Tensor], Tensor]:
-    """The output of each activation, and of the network; without dropout."""
+def _without_dropout(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    found: list[Tensor] = []
-    hooks = [
-        m.register_forward_hook(lambda _m, _x, y: found.append(y))
-        for m in _activations(network, mlp)
-    ]
-    output = network(x_ND)
-    for hook in hooks:
-        hook.remove()
-    return found, output
+    return network
 
 
 @torch.no_grad()
-def _inputs(network: nn.Module, x_ND: Tensor, mlp: MLP) -> list[Tensor]:
+def _hidden(
+    network: nn.Module, x_ND: Tensor, mlp: MLP
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """What each activation gives and what it is given, and the network's output."""
+    given: list[Tensor] = []
     found: list[Tensor] = []
-    hooks = [
-        m.register_forward_pre_hook(lambda _m, x: found.append(x[0]))
-        for m in _activations(network, mlp)
-    ]
-    network(x_ND)
+
+    def keep(_module: nn.Module, x: tuple[Tensor, ...], y: Tensor) -> None:
+        given.append(x[0])
+        found.append(y)
+
+    activations = [m for m in network.modules() if type(m) is type(mlp.activation)]
+    hooks = [m.register_forward_hook(keep) for m in activations]
+    output_NT = network(x_ND)
     for hook in hooks:
         hook.remove()
-    return found
+    return found, given, output_NT
 
 
 def _flat_share(z_ND: Tensor, activation: nn.Module) -> float:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ class Run:
         verdict: as in its summary.json.
         start: the label that it gets from its first measured step alone.
         own: whether it is called out of theory beside its own forecast.
-        others: beside the forecasts of other runs of the pack, whose slopes differ by six spreads or more.
+        others: beside the forecasts of other runs of the pack, two decades or more away.
     """
 
     pack: str
@@ -120,9 +121,8 @@ def _is_out(record: Record, forecast: Forecast) -> bool:
 
 def _far(forecasts: Sequence[Forecast], k: int) -> Iterator[Forecast]:
     """Forecasts of other runs that differ clearly from that of run ``k``."""
-    spread = expected_of(forecasts[k]).spread or 0.02
     for other in forecasts:
-        if abs(other.slope - forecasts[k].slope) > 8 * spread:
+        if abs(other.slope - forecasts[k].slope) * (other.hidden - 1) > 2:
             yield other
 
 
@@ -146,7 +146,7 @@ def truth(run: Run, best: float, best_lr: float) -> tuple[str, bool]:
     # In the order of gravity: whether it is so, and whether that is beyond doubt.
     rules = (
         ("diverged", o.status == "diverged" or not growth < 10, not growth < 100),
-        ("update too large", faster and lost, learned < UNTRAINED / 2),
+        ("update too large", faster and failed, lost),
         ("dead units", dead > 0.6, dead > 0.7 and failed),
         ("exploding", run.decades > 1.3 and failed, run.decades > 3),
         ("vanishing", run.decades < -1.3 and lost, run.decades < -3 and learned < UNTRAINED / 2),
@@ -294,4 +294,5 @@ def run() -> dict[str, Any]:
         # The deepest first: one that ends last and alone would keep the other core waiting.
         longest = sorted(packs(), key=lambda p: -max(s.model.depth for s in p.specs.values()))
         runs = [run for pack in pool.map(train, longest, chunksize=1) for run in pack]
-    return scored(runs)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"cpu_seconds": round(used.ru_utime + used.ru_stime), **scored(runs)}

@@ -321,6 +321,8 @@ def test_saturation(share, label):
         (2e-6, 1000, "update too small"),
         # So many steps get somewhere.
         (2e-6, 1_000_000, "healthy"),
+        # A run that is cut short isn't at fault for it.
+        (1e-3, 5, "healthy"),
         (0.2, 1000, "update too large"),
     ],
 )
@@ -353,17 +355,23 @@ def test_oscillation_and_descent():
 
 
 @pytest.mark.parametrize(
-    ("slope", "label"), [(-0.10, "healthy"), (-0.05, "out of theory"), (-0.13, "healthy")]
+    ("slope", "label"), [(-0.125, "healthy"), (-0.09, "healthy"), (0.0, "out of theory")]
 )
 def test_beside_theory(slope, label):
-    verdict = judge(record([norms(slope, 8)]), Expected(-0.11, "relu with he", 0.01))
+    """Eleven layers, so that the slope's own spread of .01 and two tenths of a decade over depth make .022."""
+    verdict = judge(record([norms(slope, 11)]), Expected(-0.11, "relu with he", 0.01))
     assert verdict.label == label
 
 
 def test_without_a_spread_theory_is_held_to_a_wide_one():
-    expected = Expected(-0.11, "relu with he")
-    assert judge(record([norms(-0.08, 8)]), expected).label == "healthy"
-    assert judge(record([norms(0.05, 8)]), expected).label == "out of theory"
+    expected = Expected(-0.06, "relu with he")
+    assert judge(record([norms(0.0, 11)]), expected).label == "healthy"
+    assert judge(record([norms(0.1, 11)]), expected).label == "out of theory"
+
+
+def test_theory_is_of_the_start_alone():
+    rows = [[0.0] * 11 + [1.0], *([norms(0.1, 11)] * 7)]
+    assert judge(record(rows), Expected(-0.1, "relu with he", 0.001)).label == "healthy"
 
 
 # What is missing stays silent.

@@ -26,6 +26,9 @@ SEVERITY: tuple[Label, ...] = (
 Remedy = Callable[[Label], str]
 """What to try against a fault: "init=critical or norm=layer"."""
 
+RECOVERED_SURE = 0.6
+"""The most that is sure of a network whose gradients were not healthy at first (labelled set: 55 % learned well)."""
+
 _ALSO = 2
 """Further faults that the text names."""
 
@@ -90,6 +93,7 @@ def judge(
     else:
         label, text = "healthy", _healthy_text(evidence, faults)
         sure = 1 - max((f.confidence for f in said if f.recovered is None), default=0.5)
+        sure = min(sure, RECOVERED_SURE) if faults else sure
     return Verdict(label, round(sure, 3), text, tuple(faults), slope, ratio, step)
 
 
