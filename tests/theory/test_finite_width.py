@@ -11,7 +11,7 @@ from unitgain.theory import dead_at_birth, log_norm
 
 @pytest.mark.parametrize("a", [0.0, 0.3])
 def test_log_norms_of_sampled_networks(a):
-    width, depth, draws = 64, 8, 1200
+    width, depth, draws = 64, 8, 800
     rng = np.random.default_rng(0)
     h = np.ones((draws, width, 1))
     for _ in range(depth):

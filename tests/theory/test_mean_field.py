@@ -140,16 +140,17 @@ def test_one_attracting_length_is_reached_from_everywhere(q_0):
     assert field.q_star == pytest.approx(MeanField(shipped.tanh(), 1.5, 0.3).q_star, rel=1e-12)
 
 
-def test_of_two_attracting_lengths_the_start_decides():
-    """V(q) / q of silu rises, then falls again: near criticality a low and a high length attract."""
+def test_where_lengths_go_is_decided_by_their_start():
+    """V(q) / q of silu falls, then rises: from a small start lengths settle, from a large one they grow."""
     low = MeanField(shipped.silu(), math.sqrt(2.2), math.sqrt(0.18), q_0=0.1)
     high = MeanField(shipped.silu(), math.sqrt(2.2), math.sqrt(0.18), q_0=1e5)
     for field in (low, high):
         q = field.q_0
-        for _ in range(20_000):
-            q = float(field.length_map(q))
+        for _ in range(5000):
+            before, q = q, float(field.length_map(q))
             if q > 1e9:
                 q = math.inf
+            if q == math.inf or abs(q / before - 1.0) < 1e-9:
                 break
         assert field.q_star == pytest.approx(q, rel=1e-4)
 
@@ -259,6 +260,21 @@ def test_a_step_function_separates_inputs():
 def test_numbers_outside_their_range(arguments, line):
     with pytest.raises(ConfigError, match=line):
         MeanField(shipped.tanh(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("function", "w", "q_star", "c_star"),
+    [
+        (np.abs, 1.5, math.inf, 1.0),
+        (lambda x: np.sin(30.0 * x), 1.0, 0.51, 1.0 / 51.0),
+        (lambda x: np.where(x > 0.1, x, 20.0), 1.0, 401.6, 1.0),
+        (np.zeros_like, 1.0, 0.01, 1.0),
+    ],
+)
+def test_rough_functions_of_a_user_s_own(function, w, q_star, c_star):
+    field = MeanField(shipped.from_callable(function, name="own"), w, 0.1)
+    assert field.q_star == pytest.approx(q_star, rel=1e-3)
+    assert field.c_star == pytest.approx(c_star, rel=1e-6)
 
 
 def test_no_weights_at_all():

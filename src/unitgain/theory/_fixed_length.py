@@ -14,7 +14,7 @@ from unitgain.theory._roots import minimum_between, root_between
 Array = NDArray[np.float64]
 Gap = Callable[[Array], Array]
 
-LARGEST = 1e12  # a length that grows beyond it is unbounded
+LARGEST = 1e8  # a length that grows beyond it is unbounded
 SMALLEST = 1e-14  # one that falls below it collapses, if nothing holds it up
 SLOW = 1e-4  # a relative change a layer that the deepest network, of 10 000 layers, hardly notices
 

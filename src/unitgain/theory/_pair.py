@@ -20,7 +20,8 @@ _WINDOW = np.array([-REACH, -5.0, -2.0, 2.0, 5.0, REACH])
 _WIDE = (
     0.4  # of a standard deviation: what the panels of one Gaussian resolve of the other, given it
 )
-_MOST_PRODUCTS = 1 << 20
+_BLOCK = 1 << 20  # numbers at once
+_MOST_PRODUCTS = 1 << 26
 _LAYER = 3.0  # narrowest outer panel beside a kink, in widths of the layer that the inner Gaussian makes of it
 
 
@@ -57,7 +58,7 @@ def pair_quadrature(
         if rest == 0.0:
             value_M, slope_M = activation.value(lead * x_M), activation.slope(lead * x_M)
         else:
-            rows = max(1, _MOST_PRODUCTS // edges.size)
+            rows = max(1, _BLOCK // edges.size)
             parts = [
                 _inner(activation, lead * x_M[i : i + rows], rest, s_b)
                 for i in range(0, x_M.size, rows)
@@ -77,11 +78,16 @@ def _near(grid: Grid, sd: float) -> Grid:
 def _product(a: Grid, b: Grid, s_a: float, lead: float, rest: float) -> tuple[float, float]:
     """Both expectations on the product of two grids, if the correlation is so low that their panels do."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        density_MM = np.exp(-0.5 * np.square((b.x_M - lead * a.x_M[:, None]) / rest))
         p_M = a.weights_M * np.exp(-0.5 * np.square(a.x_M / s_a))
-        left_M2 = np.stack([p_M * a.value_M, p_M * a.slope_M])
-        right_M2 = np.stack([b.weights_M * b.value_M, b.weights_M * b.slope_M])
-        value, slope = ((left_M2 @ density_MM) * right_M2).sum(1) / (2.0 * math.pi * s_a * rest)
+        left_2M = np.stack([p_M * a.value_M, p_M * a.slope_M])
+        inner_2M = np.zeros((2, b.x_M.size))
+        rows = max(1, _BLOCK // b.x_M.size)
+        for i in range(0, a.x_M.size, rows):
+            distance_MM = b.x_M - lead * a.x_M[i : i + rows, None]
+            density_MM = np.exp(np.square(distance_MM) * (-0.5 / rest**2))
+            inner_2M += left_2M[:, i : i + rows] @ density_MM
+        right_2M = np.stack([b.weights_M * b.value_M, b.weights_M * b.slope_M])
+        value, slope = (inner_2M * right_2M).sum(1) / (2.0 * math.pi * s_a * rest)
     return float(value), float(slope)
 
 

@@ -20,7 +20,9 @@ _DEPTH_SCALES = 6.0
 _MOST_STEPS = 200
 _LAST_STEP = 1e-13
 _ROUNDING = 1e-10
+_FLAT = 1e-7  # a slope that difference quotients of large numbers can't tell from one
 _ALIGNED = 1e-9  # correlations nearer to one can't be told from it
+_FAR = 1e4  # a length that stands for larger ones, where pairs cost less than at the largest
 _ASIDE = 0.05  # how far a length is moved from q* to see whether it comes back
 
 
@@ -123,7 +125,7 @@ class MeanField:
             >>> MeanField(relu(), sigma_w=2**0.5).correlation_map([0.0, 1.0]).round(4)
             array([0.3183, 1.    ])
         """
-        length = self._length if q is None else q
+        length = self._pair_length if q is None else q
         value = pair_expectation(self.activation, length, length, correlation).value
         return (self.sigma_w**2 * value + self.sigma_b**2) / self._after(length)
 
@@ -138,8 +140,9 @@ class MeanField:
             >>> MeanField(relu(), sigma_w=2**0.5).correlation_slope([-1.0, 1.0]).round(12)
             array([0., 1.])
         """
-        slope = pair_expectation(self.activation, self._length, self._length, correlation).slope
-        return self.sigma_w**2 * slope * (self._length / self._after(self._length))
+        length = self._pair_length
+        slope = pair_expectation(self.activation, length, length, correlation).slope
+        return self.sigma_w**2 * slope * (length / self._after(length))
 
     def _after(self, length: float) -> float:
         """V(q), which is q at a fixed point to all digits."""
@@ -162,6 +165,11 @@ class MeanField:
     def _length(self) -> float:
         """Where expectations are taken: q*, or far out where lengths are unbounded."""
         return min(self.q_star, LARGEST)
+
+    @property
+    def _pair_length(self) -> float:
+        """Where expectations of pairs are taken."""
+        return self.q_star if math.isfinite(self.q_star) else _FAR
 
     @cached_property
     def _moments(self) -> Moments:
@@ -208,7 +216,7 @@ class MeanField:
 
     def _aligns(self) -> bool:
         """Whether nearly equal inputs become equal."""
-        if float(self.correlation_slope(1.0)) > 1.0 + _ROUNDING:
+        if float(self.correlation_slope(1.0)) > 1.0 + _FLAT:
             return False
         if self.activation.kernel is not None or not self.activation.kinks:
             return True
