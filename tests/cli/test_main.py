@@ -26,7 +26,8 @@ def test_version(capsys):
     [
         (
             ["trian"],
-            "error: trian: no such command; did you mean train? commands: train, evaluate, resume, study\n",
+            "error: trian: no such command; did you mean train? commands: train, predict, doctor, evaluate, resume, "
+            "study, coordinate-check\n",
         ),
         (
             ["model.depth=3"],
@@ -73,6 +74,12 @@ def test_a_slip_is_one_line(arguments, expected, capsys):
         ["train", "-m", "model.depth=0,1"],
         ["evaluate", "nowhere"],
         ["evaluate", "--help"],
+        ["doctor", "--help"],
+        ["doctor", "--fast"],
+        ["doctor", "model.depth=0"],
+        ["doctor", "os.path:join"],
+        ["study", "--help"],
+        ["study", "nowhere"],
     ],
     ids=" ".join,
 )

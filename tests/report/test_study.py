@@ -159,3 +159,9 @@ def test_a_study_that_the_project_ships_is_whole(folder):
     for word in ("**Claim.**", "**Command.**", "**Cost.**", "**Verdict.**", "figure.png"):
         assert word in readme
     assert f"unitgain study experiments/{study.name}" in readme
+
+
+@pytest.mark.parametrize("folder", study_folders(EXPERIMENTS), ids=lambda folder: folder.name)
+def test_the_documentation_shows_the_figure_of_the_study(folder):
+    shown = EXPERIMENTS.parent / "docs" / "figures" / f"{folder.name}.png"
+    assert shown.read_bytes() == (folder / "figure.png").read_bytes()

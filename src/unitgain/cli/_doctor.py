@@ -230,12 +230,14 @@ def _of_file(path: Path) -> "RunSpec":
 
 
 def _of_module(arguments: argparse.Namespace) -> "Diagnosis":
-    from unitgain.train.own_diagnosis import diagnose_module
-    from unitgain.train.own_model import given_for, load_module
+    from unitgain.spec import load
 
     [target] = arguments.target
-    name = target.rpartition(":")[2]
-    module = load_module(target)
+    name, found = target.rpartition(":")[2], load(target)
+    from unitgain.train.own_diagnosis import diagnose_module
+    from unitgain.train.own_model import as_module, given_for
+
+    module = as_module(found, target)
     given = given_for(module, name, arguments.data, arguments.input)
     return diagnose_module(module, given, name, sharp=arguments.sharpness)
 

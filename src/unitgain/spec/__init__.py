@@ -9,6 +9,7 @@ from unitgain.spec._base import Component, Custom, Node
 from unitgain.spec._data import DataNode, SplitNode
 from unitgain.spec._faults import close_match
 from unitgain.spec._hash import run_hash
+from unitgain.spec._load import load
 from unitgain.spec._locate import instantiate, locate
 from unitgain.spec._nodes import Debug, EarlyStopping, Network, Trainer
 from unitgain.spec._run import Callbacks, Probe, RunSpec, may_be_null, parse, takes_one
@@ -31,6 +32,7 @@ __all__ = [
     "close_match",
     "instantiate",
     "is_allowed",
+    "load",
     "locate",
     "may_be_null",
     "parse",

@@ -3,12 +3,9 @@
 Shapes: B examples.
 """
 
-import importlib.util
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 import lightning.pytorch as pl
@@ -17,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from unitgain.errors import ConfigError, UnitgainError, explained
-from unitgain.spec import locate
+from unitgain.spec import load
 
 BATCH = 64
 """Synthetic examples."""
@@ -39,53 +36,21 @@ class Given:
     words: str
 
 
-def load(target: str) -> Any:
-    """What ``package.module:name`` or ``file.py:name`` means.
-
-    A dotted path must be allowed, as in a configuration; a file that is named is run as ``python file.py`` would.
-
-    Args:
-        target: with a colon between the module or file and the name.
+def load_module(target: str) -> nn.Module:
+    """`as_module` of what a name means, see `unitgain.spec.load`.
 
     Raises:
-        ConfigError: it isn't allowed, can't be imported or isn't there.
+        ConfigError: there is no such, or it isn't a module.
     """
-    place, _, name = target.rpartition(":")
-    if place.endswith(".py"):
-        return _from_file(target, Path(place), name)
-    try:
-        return locate(f"{place}.{name}")
-    except ConfigError as error:
-        lines = (line.removeprefix("_target_: ") for line in error.lines)
-        raise ConfigError(*(f"{target}: {line}" for line in lines)) from error
+    return as_module(load(target), target)
 
 
-def _from_file(target: str, path: Path, name: str) -> Any:
-    if not path.is_file():
-        raise ConfigError(f"{target}: must name a file that exists, but there is no {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # So that the file finds its neighbours, and what it defines finds the file.
-    sys.path.insert(0, str(path.parent.resolve()))
-    sys.modules[path.stem] = module
-    with explained(target, str(path), "must be a file that can be run", "mend it"):
-        spec.loader.exec_module(module)
-    found = vars(module).get(name)
-    if found is None:
-        there = ", ".join(key for key in vars(module) if not key.startswith("_")) or "nothing"
-        raise ConfigError(f"{target}: must name what {path} defines, but it defines {there}")
-    return found
-
-
-def load_module(target: str) -> nn.Module:
-    """The module that a class, a factory or a name stands for, drawn with torch's seed 0.
+def as_module(found: Any, target: str) -> nn.Module:
+    """The module that what `load` gave is or makes, drawn with torch's seed 0.
 
     Raises:
         ConfigError: it isn't a module, or can't be made without arguments.
     """
-    found = load(target)
     if not isinstance(found, nn.Module):
         if not callable(found):
             raise ConfigError(
@@ -113,7 +78,7 @@ def given_for(
     Args:
         module: what is to be looked at.
         name: of it, for errors.
-        data: what gives a loader, a LightningDataModule, or one batch; see `load`.
+        data: what gives a loader, a LightningDataModule, or one batch; see `unitgain.spec.load`.
         shape: of one synthetic example; None: inferred, if the module has data of its own not used.
 
     Raises:
