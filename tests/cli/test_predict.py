@@ -124,7 +124,7 @@ def test_neither_torch_nor_data_is_loaded(tmp_path):
         "import sys\n"
         "from unitgain.cli import main\n"
         "main(['predict', 'activation=tanh', 'norm=batch', 'data=csv', 'data.path=nowhere.csv',"
-        " 'data.target=y', 'data.task=regression'])\n"
+        " 'data.target_column=[y]', 'data.task=regression'])\n"
         "heavy = ('torch', 'lightning', 'sklearn', 'pandas', 'matplotlib', 'wandb', 'scipy')\n"
         "sys.exit(str([name for name in heavy if name in sys.modules]))\n"
     )
