@@ -4,7 +4,18 @@ tensors.
 Weights are w(x) = p_target(x) / p_source(x), with mean one under the source.
 """
 
+from unitgain.shift.calibration import Calibration, Calibrator
 from unitgain.shift.classifier import Classifier, Features, Hidden, Linear, Quadratic
+from unitgain.shift.conformal import conformal_interval, conformal_sets, weighted_threshold
+from unitgain.shift.detect import (
+    MMD,
+    ClassifierTest,
+    Detection,
+    KolmogorovSmirnov,
+    Portfolio,
+    PortfolioResult,
+    TwoSampleTest,
+)
 from unitgain.shift.diagnostics import (
     Balance,
     Diagnostics,
@@ -16,33 +27,77 @@ from unitgain.shift.diagnostics import (
 from unitgain.shift.kernels import ULSIF, RuLSIF
 from unitgain.shift.kliep import KLIEP
 from unitgain.shift.kmm import KMM
+from unitgain.shift.label import (
+    BBSE,
+    MLLS,
+    RLLS,
+    LabelEstimator,
+    LabelRatio,
+    bootstrap_weights,
+    correct_posteriors,
+)
 from unitgain.shift.neighbours import NearestNeighbour
 from unitgain.shift.ratio import DensityRatio, Estimator, Oracle, ScaledEstimator, Uniform
+from unitgain.shift.risk import (
+    Gate,
+    Selection,
+    TargetRisk,
+    doubly_robust_risk,
+    importance_weighted_risk,
+    select_exponent,
+    should_correct,
+)
 from unitgain.shift.transforms import clip, flatten, normalise
 
 __all__ = [
+    "BBSE",
     "KLIEP",
     "KMM",
+    "MLLS",
+    "MMD",
+    "RLLS",
     "ULSIF",
     "Balance",
+    "Calibration",
+    "Calibrator",
     "Classifier",
+    "ClassifierTest",
     "DensityRatio",
+    "Detection",
     "Diagnostics",
     "Estimator",
     "Features",
+    "Gate",
     "Hidden",
+    "KolmogorovSmirnov",
+    "LabelEstimator",
+    "LabelRatio",
     "Linear",
     "NearestNeighbour",
     "Oracle",
+    "Portfolio",
+    "PortfolioResult",
     "Quadratic",
     "RuLSIF",
     "ScaledEstimator",
+    "Selection",
+    "TargetRisk",
+    "TwoSampleTest",
     "Uniform",
     "balance",
+    "bootstrap_weights",
     "clip",
+    "conformal_interval",
+    "conformal_sets",
+    "correct_posteriors",
     "diagnose",
+    "doubly_robust_risk",
     "effective_sample_size",
     "flatten",
+    "importance_weighted_risk",
     "normalise",
     "pareto_k",
+    "select_exponent",
+    "should_correct",
+    "weighted_threshold",
 ]
