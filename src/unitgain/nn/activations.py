@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unitgain.errors import ConfigError, no_warnings_of_errors
@@ -225,21 +227,25 @@ class Saturation:
             tensor([[0.2500]])
         """
         flat = h.flatten(2)
-        total = torch.zeros_like(flat[:, :, 0])
+        on_host = h.device.type == "cpu" and h.dtype in (torch.float32, torch.float64)
+        # On CPU numpy compares in a fifth of torch's time.
+        x = flat.numpy() if on_host else flat
+        near: Any = None
         for asymptote in (self.lower, self.upper):
-            if asymptote is None:
-                continue
-            edge = asymptote + _NEAR * (self.phi_0 - asymptote)
-            below = asymptote < self.phi_0
-            # Only on CPU is it free to look whether there is anything to count.
-            if h.device.type == "cpu" and (
-                float(flat.amin()) >= edge if below else float(flat.amax()) <= edge
-            ):
-                continue
-            beyond = torch.lt if below else torch.gt
-            # Into floats at once: the mean of booleans takes a conversion as long as the comparison.
-            total = total + beyond(flat, edge, out=torch.empty_like(flat)).mean(2)
-        return total
+            if asymptote is not None:
+                edge = asymptote + _NEAR * (self.phi_0 - asymptote)
+                beyond = x < edge if asymptote < self.phi_0 else x > edge
+                near = beyond if near is None else near | beyond
+        if near is None:
+            return torch.zeros_like(flat[:, :, 0])
+        return _share_on_host(near, h.dtype) if on_host else near.to(h.dtype).mean(2)
+
+
+def _share_on_host(near: NDArray[np.bool_], dtype: torch.dtype) -> Tensor:
+    """The share of true ones along the last axis, eight at a time: as many as the bits that are set."""
+    size = near.shape[-1]
+    counted = np.bitwise_count(near.view(np.uint64)) if size % 8 == 0 else near
+    return torch.from_numpy(np.add.reduce(counted, -1, np.float64) / size).to(dtype)
 
 
 def saturation_bounds(activation: nn.Module) -> Saturation:

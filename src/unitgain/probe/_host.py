@@ -158,7 +158,8 @@ def _unsafe(square_GKB: Array) -> NDArray[np.bool_]:
     if _safe(square_GKB):
         return np.zeros((1, 1), bool)
     safe: NDArray[np.bool_] = square_GKB.min(-1) >= _SAFE_LEAST
-    return ~(safe & (square_GKB.max(-1) <= _SAFE_GREATEST))
+    safe &= square_GKB.max(-1) <= _SAFE_GREATEST
+    return ~safe
 
 
 def _spread_again(
