@@ -6,6 +6,7 @@ end counts; what a monitor does at the end of an epoch does.
 """
 
 import logging
+import math
 import os
 import statistics
 import tempfile
@@ -31,7 +32,7 @@ from unitgain.train import GradientFlow
 TITLE = "Time of a step of a Lightning run with a monitor / without"
 STEPS = 50
 """Steps of an epoch."""
-ROUNDS, ROUNDS_SLOW = 20, 3
+ROUNDS, ROUNDS_SLOW = 8, 2
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,14 @@ class WithWandb(pl.Callback):
     """wandb.watch at every step, offline."""
 
     def __init__(self, log: str, folder: Path) -> None:
-        self.log, self.folder = log, folder
+        # Lightning puts a method called log on callbacks.
+        self.what, self.folder = log, folder
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         import wandb
 
         self.run = wandb.init(mode="offline", dir=self.folder, settings=wandb.Settings(silent=True))
-        wandb.watch(pl_module, log=self.log, log_freq=1)
+        wandb.watch(pl_module, log=self.what, log_freq=1)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         # What the hooks gathered is handed over with the next row.
@@ -126,7 +128,10 @@ class Fit:
 
     def epoch(self) -> float:
         self._turns.asked.put(True)
-        return self._turns.seconds.get()
+        seconds = self._turns.seconds.get()
+        if math.isnan(seconds):
+            raise RuntimeError(f"the fit with {self._monitor.name} has failed")
+        return seconds
 
     def end(self) -> None:
         self._turns.asked.put(False)
@@ -147,7 +152,10 @@ class Fit:
             enable_model_summary=False,
             callbacks=[*self._monitor.callbacks(self._folder), self._turns],
         )
-        trainer.fit(self._monitor.module(size), DataLoader(TensorDataset(x, y), size.batch))
+        try:
+            trainer.fit(self._monitor.module(size), DataLoader(TensorDataset(x, y), size.batch))
+        finally:
+            self._turns.seconds.put(math.nan)
 
 
 @dataclass(frozen=True)
@@ -221,6 +229,7 @@ def run() -> dict[str, Any]:
                 if bar := BARS[size].get(monitor.name):
                     reached = rows[monitor.name]["median"] <= bar
                     rows[monitor.name] |= {"at_most": bar, "reached": reached}
+                print(size.name, monitor.name, rows[monitor.name], flush=True)
             if monitors is quick:
                 median = statistics.median(seconds[NONE.name]) / STEPS
                 rows["milliseconds_a_step_without"] = round(median * 1e3, 3)

@@ -1,6 +1,7 @@
-"""Run by test_distributed_flow.py in each of two processes, and in one alone: a loop and a Lightning run of one module.
+"""Run by test_distributed_flow.py in each of two processes, and alone: a loop and a Lightning run of one module.
 
-Usage: ``python distributed_flow.py FOLDER``, with torchrun's variables, or without for one process on the whole batch.
+Usage: ``python distributed_flow.py FOLDER``, with torchrun's variables. Without them, ``fit`` and ``loop`` take whole
+batches.
 """
 
 import os
@@ -14,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitgain.probe import watch
+from unitgain.probe import QUANTITIES, watch
 from unitgain.train import GradientFlow
 
 SIZE, BATCH = int(os.environ.get("WORLD_SIZE", "1")), 16
@@ -61,7 +62,9 @@ def fit(folder):
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[GradientFlow(every=1, probe=probe, directory=folder / f"callback_{probe}")],
+            callbacks=[
+                GradientFlow(1, folder / f"callback_{probe}", tuple(QUANTITIES), probe=probe)
+            ],
         )
         trainer.fit(Module())
 
