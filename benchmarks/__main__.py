@@ -9,6 +9,7 @@ from benchmarks import (
     pack,
     peers,
     probe,
+    shift,
     start,
     step,
     sweep,
@@ -25,6 +26,7 @@ USUAL = {
     "sweep": sweep,
     "memory": memory,
     "monitors": monitors,
+    "shift": shift,
     "theory": theory,
     "verdict": verdict,
 }
