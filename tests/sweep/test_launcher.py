@@ -76,7 +76,9 @@ def test_a_sweep_started_again_trains_what_is_missing(swept, desk, how, capsys):
     theirs.write_text(mine)
     out = capsys.readouterr().out
     assert f"a job must have a directory of its own, but {foreign} holds a run of another" in out
-    assert "7 of 16 jobs finished, 8 diverged, 1 failed" in out
+    # Which comes first hangs on the jobs' hashes.
+    [counts] = [line for line in out.splitlines() if line.startswith("7 of 16 jobs finished")]
+    assert {*counts.split(", ")[1:]} == {"8 diverged", "1 failed"}
     assert {run: (run / "summary.json").stat().st_mtime_ns for run in before} == before
     other = swept["basic" if how == "packed" else "packed"][1]
     for run in (cut, bare):
