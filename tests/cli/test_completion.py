@@ -27,6 +27,7 @@ def query(monkeypatch, capsys, line):
         ("unitgain train optimizer=sgd optimizer.mo", ["optimizer.momentum="]),
         ("unitgain train optimizer.mo", []),
         ("unitgain predict init=xa", ["init=xavier"]),
+        ("unitgain doctor init=xa", ["init=xavier"]),
         ("unitgain evaluate ru", []),
     ],
 )

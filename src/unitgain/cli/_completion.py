@@ -55,7 +55,7 @@ def candidates(line: str, arguments: Namespace) -> list[str]:
     if len(words) <= 2:
         names = [command.name for command in COMMANDS]
         return [name for name in [*names, "--help", "--version"] if name.startswith(words[-1])]
-    if words[1] not in ("train", "predict"):
+    if words[1] not in ("train", "predict", "doctor"):
         return []
     return _overrides(words[2:], arguments)
 
