@@ -137,15 +137,17 @@ def _show_proposals(
         console.print("No change is known that would heal this network.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    theory = any(each.predicted is not None for each in proposals)
     table.add_column("what was tried", overflow="fold")
-    for name, style in (("slope", ""), ("theory", _MUTED), ("verdict", "")):
-        justify = "left" if name == "verdict" else "right"
-        table.add_column(name, justify=justify, style=style, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("slope", justify="right", no_wrap=True)
+    if theory:
+        table.add_column("theory", justify="right", style=_MUTED, no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for each in proposals:
-        theory = "" if each.predicted is None else _signed(each.predicted)
-        word = Text("heals", "green") if each.heals else Text(each.verdict.label, _MUTED)
         name = each.text if each.spec is None else " ".join(each.steps)
-        table.add_row(name, _signed(each.measured.slope), theory, word)
+        beside = ["" if each.predicted is None else _signed(each.predicted)] if theory else []
+        word = Text("heals", "green") if each.heals else Text(each.verdict.label, _MUTED)
+        table.add_row(name, _signed(each.measured.slope), *beside, word)
     console.print(table)
     best = proposals[0]
     if not best.heals:
