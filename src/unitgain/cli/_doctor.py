@@ -160,7 +160,8 @@ class Subject:
 
 @contextmanager
 def _configured(arguments: argparse.Namespace) -> Iterator[Subject]:
-    from unitgain.cli._conf import hydra_session
+    from unitgain.cli._composed import composed_in
+    from unitgain.cli._conf import CONFIG_NAME, hydra_session
     from unitgain.cli._train import arguments_of
 
     target = arguments.target
@@ -168,7 +169,7 @@ def _configured(arguments: argparse.Namespace) -> Iterator[Subject]:
     flags = ["--config-dir", arguments.config_dir] if arguments.config_dir else []
     with hydra_session(arguments_of(flags)) as hydra:
         if place is None or target[0].startswith("~"):
-            yield Subject(_composed(hydra, target), hydra, list(target))
+            yield Subject(composed_in(hydra, target, CONFIG_NAME), hydra, list(target))
         elif place.is_dir():
             yield _of_run(hydra, place)
         elif place.suffix in _SUFFIXES:
@@ -178,22 +179,6 @@ def _configured(arguments: argparse.Namespace) -> Iterator[Subject]:
                 f"{target[0]}: must be a run directory, a .yaml file, overrides or module:Name, but "
                 "there is no such folder; see unitgain doctor --help"
             )
-
-
-def _composed(hydra: "Hydra", overrides: list[str]) -> "RunSpec":
-    """The configuration that overrides give, checked as for training."""
-    from unitgain.cli._conf import CONFIG_NAME, Groups, compose, plain, without_null
-    from unitgain.cli._explain import check_one, check_values
-    from unitgain.cli._refusals import explained
-    from unitgain.spec import parse
-
-    if any(text.endswith("=null") for text in overrides):
-        overrides = without_null(Groups.of(hydra, CONFIG_NAME, overrides), overrides)
-    with explained(hydra, CONFIG_NAME, overrides):
-        config = compose(hydra, CONFIG_NAME, overrides)
-    check_values(hydra, CONFIG_NAME, overrides, multirun=False)
-    check_one(hydra, CONFIG_NAME, config, overrides)
-    return parse(plain(config))
 
 
 def _of_run(hydra: "Hydra", directory: Path) -> Subject:

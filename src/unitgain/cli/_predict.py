@@ -5,13 +5,10 @@ import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unitgain.cli._command import Command, Exit
+from unitgain.cli._composed import composed_spec
 from unitgain.errors import ConfigError
-
-if TYPE_CHECKING:
-    from unitgain.spec import RunSpec
 
 FIGURE = "forecast.png"
 KINDS = ("png", "svg")
@@ -53,7 +50,7 @@ def _run(argv: Sequence[str]) -> int:
         print(HELP, end="")
         return Exit.FINISHED
     place = None if own.plot is None else _figure_path(own.plot)
-    spec = _spec(arguments)
+    spec = composed_spec(arguments)
     from unitgain.forecast import forecast_of, remedies, sentence
 
     forecast, found = forecast_of(spec), remedies(spec)
@@ -113,25 +110,3 @@ def _figure_path(text: str) -> Path:
     if path.parent.exists() and not path.parent.is_dir():
         raise ConfigError(f"--plot: must be in a folder, but {path.parent} is a file")
     return path
-
-
-def _spec(arguments: argparse.Namespace) -> "RunSpec":
-    """The configuration, composed and checked as train does it.
-
-    Raises:
-        ConfigError: with each fault.
-    """
-    from unitgain.cli._conf import CONFIG_NAME, Groups, compose, hydra_session, plain, without_null
-    from unitgain.cli._refusals import explained
-
-    name, overrides = arguments.config_name or CONFIG_NAME, list(arguments.overrides)
-    with hydra_session(arguments) as hydra:
-        if any(text.endswith("=null") for text in overrides):
-            overrides = without_null(Groups.of(hydra, name, overrides), overrides)
-        with explained(hydra, name, overrides):
-            config = compose(hydra, name, overrides)
-            from unitgain.cli._explain import check_values
-            from unitgain.spec import parse
-
-            check_values(hydra, name, overrides)
-            return parse(plain(config))

@@ -63,9 +63,7 @@ def _numbers(forecast: Forecast) -> Table:
     table.add_row("chi_1", _number(forecast.chi_1), "growth a layer of the squared gradient")
     table.add_row("xi_c", _layers(forecast.xi_c), _settles(forecast))
     table.add_row("trainable depth", _layers(forecast.trainable_depth), "6 xi_c")
-    table.add_row(
-        "slope", f"{forecast.slope:+.4f}", "decades a layer of the norm, to the input"
-    )
+    table.add_row("slope", f"{forecast.slope:+.4f}", "decades a layer of the norm, to the input")
     told = f"gradient norm, layer 1 over layer {hidden}"
     table.add_row("first to last", _number(forecast.ratio), told)
     if math.isfinite(forecast.spread) and forecast.spread > 0:
