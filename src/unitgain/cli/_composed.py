@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unitgain.cli._conf import Hydra
+    from hydra._internal.hydra import Hydra
+
     from unitgain.spec import RunSpec
 
 
