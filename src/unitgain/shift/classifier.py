@@ -125,9 +125,9 @@ class Classifier(ScaledEstimator):
 
     It minimises :math:`\sum_{source} \log(1 + \tfrac{M}{N} w) + \sum_{target} \log(1 + \tfrac{N}{M} w^{-1}) +
     \tfrac{\lambda}{2} |\theta|^2` over :math:`w = e^{\log w_\theta}`, features standardised. The
-    ridge is that with the least log loss on left-out folds; features later in the list are taken
-    where they are better by more than a standard error. Stronger ridges than one may be better
-    still, but they flatten weights in the direction of the shift too. Calibration fits a slope and
+    ridge is that with the least log loss on left-out folds; features are chosen likewise.
+    Stronger ridges than one often have less, but they flatten weights in the direction of the
+    shift too. Calibration fits a slope and
     an intercept to the log ratios that left-out rows were given.
 
     Args:
@@ -171,7 +171,7 @@ class Classifier(ScaledEstimator):
         chosen, ridge, held_out = 0, max(self.ridges), None
         for i, features in enumerate(self.features):
             logs, least = _least_loss(features, starts[i], *parts, self.ridges)
-            if logs is not None and (held_out is None or _excess(held_out, logs) > 1):
+            if logs is not None and (held_out is None or _excess(held_out, logs) > 0):
                 chosen, ridge, held_out = i, least, logs
         features = self.features[chosen]
         theta_P = _fit(features, starts[chosen], source_ND, target_MD, ridge)

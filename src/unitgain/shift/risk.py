@@ -207,8 +207,8 @@ class Gate:
     """Whether to correct.
 
     Attributes:
-        answer: ``yes``: the corrected model is better under the target; ``no``: nothing speaks for it, or the plain one
-            is better; ``cannot tell``: it may be, or the weights can't carry an answer.
+        answer: ``yes``: the corrected model is better under the target; ``no``: the rows show no gain; ``cannot tell``:
+            they show one, but weights like these can't be trusted.
         text: the answer in words, with its numbers.
         difference: the estimated target risk of the corrected model less that of the plain one.
         ess: the effective sample size of the rows behind it.
@@ -227,9 +227,10 @@ def should_correct(
 ) -> Gate:
     r"""Does correction lower the target risk? By the paired difference of losses of held-out source rows.
 
-    The difference is :math:`\sum_n w_n (l'_n - l_n) / \sum_n w_n`: what both models find hard on a row cancels. Yes
-    where the whole interval is below zero, no where the estimate isn't below zero, cannot tell between, and where the
-    effective sample size is below 30 or the tail index above 0.7.
+    The difference is :math:`\sum_n w_n (l'_n - l_n) / \sum_n w_n`: what both models find hard on a row cancels. Who
+    corrects needs a reason to: the answer is yes where the whole interval is below zero, no where it isn't. Where the
+    effective sample size is below 30 or the tail index above 0.7, the interval means little: the answer is no if the
+    estimate isn't below zero either, and cannot tell otherwise.
 
     Args:
         plain_N: losses of the model trained without weights, on rows that neither model was trained on.
@@ -255,13 +256,11 @@ def should_correct(
         f"estimated target risk changes by {found.value:+.3g} ({level:.0%} interval {found.low:+.3g} to "
         f"{found.high:+.3g}); {risk.ess:.0f} effective rows of {len(plain)}, tail index {k:.2f}"
     )
-    if risk.ess < LEAST_ESS or k > LARGEST_PARETO_K:
+    if found.value < 0 and (risk.ess < LEAST_ESS or k > LARGEST_PARETO_K):
         why = "too few effective rows" if risk.ess < LEAST_ESS else "the weights' tail is too heavy"
         return Gate("cannot tell", f"cannot tell, {why}: {numbers}.", found, risk.ess, k)
     if found.high < 0:
         return Gate("yes", f"correct: {numbers}.", found, risk.ess, k)
-    if found.value < 0:
-        return Gate("cannot tell", f"cannot tell: {numbers}.", found, risk.ess, k)
     return Gate("no", f"do not correct: {numbers}.", found, risk.ess, k)
 
 
