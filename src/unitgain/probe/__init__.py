@@ -7,11 +7,11 @@ Quantities are pure functions of tensors to (K, L). `Recorder` gathers what they
 from unitgain.probe.evidence import slope_per_layer
 from unitgain.probe.findings import Finding
 from unitgain.probe.layers import Layers
+from unitgain.probe.loop import watch
 from unitgain.probe.quantities import QUANTITIES, LayerTensors, measure
 from unitgain.probe.record import Course, Expected, Fault, Record
 from unitgain.probe.recorder import Recorder
 from unitgain.probe.verdict import Verdict, judge
-from unitgain.probe.watch import watch
 
 __all__ = [
     "QUANTITIES",

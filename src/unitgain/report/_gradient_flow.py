@@ -80,13 +80,13 @@ def draw_gradient_flow(gradients: Gradients, summary: Mapping[str, Any]) -> "Fig
     step_S, _ = gradients.grid("grad_preactivation")
     per_epoch = _steps_per_epoch(step_S, summary)
     shown_S = choose_records(step_S, per_epoch)
-    title = textwrap.wrap(_title(summary), _TITLE_WIDTH * len(panels))
+    title = _even_lines(_title(summary), _TITLE_WIDTH * len(panels))
     figure, all_axes, key_axes = _layout(len(panels), len(title))
     for axes, quantity in zip(all_axes, panels, strict=True):
         _draw_panel(axes, gradients, quantity, shown_S)
     _draw_theory(all_axes[0], gradients, summary)
     _fill_key(key_axes, shown_S, per_epoch)
-    _add_mark_key(figure, all_axes)
+    _add_mark_keys(figure, all_axes)
     figure.suptitle(
         "\n".join(title),
         x=0.15 / figure.get_figwidth(),
@@ -152,6 +152,14 @@ def _title(summary: Mapping[str, Any]) -> str:
     status = summary.get("status", "unfinished")
     text = text[:1].upper() + text[1:]
     return text if status == "finished" else f"{text} ({status})"
+
+
+def _even_lines(text: str, width: int) -> list[str]:
+    """The text in as few lines as this width allows, none much longer than the others."""
+    lines = textwrap.wrap(text, width)
+    while len(narrower := textwrap.wrap(text, width - 1)) == len(lines) > 1:
+        lines, width = narrower, width - 1
+    return lines
 
 
 def _draw_panel(
@@ -347,19 +355,19 @@ def _fill_key(axes: "Axes", shown_S: "NDArray[np.int64]", per_epoch: int | None)
     axes.set_title("epoch" if per_epoch else "step", pad=8)
 
 
-def _add_mark_key(figure: "Figure", all_axes: "list[Axes]") -> None:
-    marks: dict[str, Artist] = {}
+def _add_mark_keys(figure: "Figure", all_axes: "list[Axes]") -> None:
+    """What the marks of a panel mean, below it."""
     for axes in all_axes:
         handles, names = axes.get_legend_handles_labels()
-        marks.update(zip(names, handles, strict=True))
-    if marks:
-        figure.legend(
-            handles=list(marks.values()),
-            labels=list(marks),
-            loc="lower right",
-            bbox_to_anchor=(all_axes[-1].get_position().x1, 0.0),
-            ncols=len(marks),
-        )
+        marks = dict(zip(names, handles, strict=True))
+        if marks:
+            figure.legend(
+                handles=list(marks.values()),
+                labels=list(marks),
+                loc="lower right",
+                bbox_to_anchor=(axes.get_position().x1, 0.0),
+                ncols=len(marks),
+            )
 
 
 def _moment(step: int, per_epoch: int | None) -> str:

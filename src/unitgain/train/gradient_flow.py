@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from unitgain.errors import ConfigError
 from unitgain.probe import Verdict
 from unitgain.probe.flow import USUAL, Flow, Plan, Values
-from unitgain.probe.watch import scale_of
+from unitgain.probe.loop import scale_of
 
 
 @final
