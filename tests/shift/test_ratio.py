@@ -23,6 +23,7 @@ from unitgain.shift import (
 ESTIMATORS = {
     "classifier": Classifier(ridges=(10.0, 1.0), folds=3),
     "linear": Classifier(features=(Linear(),), calibrate=False),
+    "calibrated": Classifier(features=(Linear(),), ridges=(1.0,), calibrate=True, folds=3),
     "quadratic": Classifier(features=(Quadratic(),), ridges=(10.0, 1.0), folds=2),
     "hidden": Classifier(features=(Hidden(4),), ridges=(1.0,), folds=2),
     "kmm": KMM(),
@@ -199,6 +200,18 @@ def test_logistic_error_falls_like_the_root_of_n():
         errors.append(sum(squares) / len(squares))
     slope = math.log(errors[-1] / errors[0]) / math.log(sizes[-1] / sizes[0]) / 2
     assert -0.75 < slope < -0.3
+
+
+def test_calibration_undoes_what_a_strong_ridge_flattens():
+    source, target = parts(1000, 1000)
+    truth = (source[:, 0] - 0.5).exp()
+    errors = []
+    for calibrate in (False, True):
+        estimator = Classifier(features=(Linear(),), ridges=(1000.0,), calibrate=calibrate)
+        ratio = estimator.fit(source, target, generator())
+        errors.append(float((ratio.source_weight_N - truth).square().mean()))
+    assert ratio.details["slope"] > 1.5
+    assert errors[1] < 0.3 * errors[0]
 
 
 def test_kernel_mean_matching_solves_its_primal():

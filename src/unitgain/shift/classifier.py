@@ -167,7 +167,9 @@ class Classifier(ScaledEstimator):
         self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator
     ) -> tuple[RatioFunction, dict[str, float]]:
         starts = [f.start(source_ND.shape[1], generator).to(source_ND) for f in self.features]
-        parts = folds(source_ND, target_MD, self.folds, self.most, generator)
+        # With nothing to choose and to calibrate, no folds are fitted.
+        count = self.folds if self.calibrate or len(self.features) * len(self.ridges) > 1 else 1
+        parts = folds(source_ND, target_MD, count, self.most, generator)
         chosen, ridge, held_out = 0, max(self.ridges), None
         for i, features in enumerate(self.features):
             logs, least = _least_loss(features, starts[i], *parts, self.ridges)
@@ -180,6 +182,7 @@ class Classifier(ScaledEstimator):
             details["log_loss"] = float(_losses(*held_out).mean())
             if self.calibrate:
                 slope, intercept = _calibration(*held_out)
+                details["slope"] = slope
         return LogisticRatio(features, theta_P, slope, intercept), details
 
 
