@@ -9,6 +9,7 @@ from unitgain.errors import ConfigError, DataError
 from unitgain.shift import (
     doubly_robust_risk,
     importance_weighted_risk,
+    predict_losses,
     select_exponent,
     should_correct,
 )
@@ -46,6 +47,43 @@ def test_both_estimates_cover_the_truth_and_the_robust_one_is_shorter():
     assert covered(robust) == pytest.approx(0.95, abs=slack)
     lengths = [sum(i.high - i.low for i in found) for found in (plain, robust)]
     assert lengths[1] < 0.8 * lengths[0]
+
+
+def test_doubly_robust_estimate_with_a_fitted_model_of_the_loss():
+    seeds = 80
+    plain, robust = [], []
+    for seed in range(seeds):
+        x, loss, weight, target = problem(500, seed)
+        g = torch.Generator().manual_seed(seed)
+        predictions = predict_losses(x[:, None], loss, target[:, None], g)
+        plain.append(importance_weighted_risk(loss, weight).interval)
+        robust.append(doubly_robust_risk(loss, weight, *predictions).interval)
+    assert covered(robust) >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / seeds)
+    lengths = [sum(i.high - i.low for i in found) for found in (plain, robust)]
+    assert lengths[1] < 0.8 * lengths[0]
+
+
+def test_predicted_losses_leave_their_own_out_and_know_no_order():
+    x, _, _, target = problem(60, 1)
+    noise = torch.randn(60, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    one, _ = predict_losses(x[:, None], noise, target[:, None], torch.Generator().manual_seed(0))
+    assert abs(float(torch.corrcoef(torch.stack([one, noise]))[0, 1])) < 0.5
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(2))
+    other, _ = predict_losses(
+        x[order][:, None], noise[order], target[:, None], torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose(one[order], other, atol=1e-6)
+
+
+def test_predicted_losses_of_few_or_equal_rows():
+    rows = torch.ones(2, 3)
+    found = predict_losses(rows, torch.tensor([1.0, 3.0]), rows[:1], torch.Generator())
+    assert found[0].tolist() == pytest.approx([3.0, 1.0], abs=1e-3)
+    assert found[1].tolist() == pytest.approx([2.0], abs=1e-3)
+    with pytest.raises(DataError, match="at least two rows"):
+        predict_losses(rows[:1], torch.ones(1), rows, torch.Generator())
+    with pytest.raises(ConfigError, match="at least 2 folds"):
+        predict_losses(rows, torch.ones(2), rows, torch.Generator(), folds=1)
 
 
 def test_doubly_robust_is_right_if_either_part_is():

@@ -36,6 +36,7 @@ from unitgain.shift.label import (
     bootstrap_weights,
     correct_posteriors,
 )
+from unitgain.shift.loss_model import predict_losses
 from unitgain.shift.neighbours import NearestNeighbour
 from unitgain.shift.ratio import DensityRatio, Estimator, Oracle, ScaledEstimator, Uniform
 from unitgain.shift.risk import (
@@ -97,6 +98,7 @@ __all__ = [
     "importance_weighted_risk",
     "normalise",
     "pareto_k",
+    "predict_losses",
     "select_exponent",
     "should_correct",
     "weighted_threshold",

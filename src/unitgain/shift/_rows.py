@@ -113,14 +113,16 @@ def chunks(rows_RD: Tensor, size: int = CHUNK) -> Iterator[Tensor]:
 
 
 def shuffled(rows_RD: Tensor, generator: torch.Generator) -> Tensor:
-    """The rows in a random order that doesn't depend on the order they came in.
+    """The rows in a random order that doesn't depend on the order they came in."""
+    return rows_RD[shuffled_order(rows_RD, generator)]
 
-    They are sorted by a projection first: equal sets of rows give equal orders.
-    """
+
+def shuffled_order(rows_RD: Tensor, generator: torch.Generator) -> Tensor:
+    """That order, as row numbers: rows are sorted by a projection first, so that equal sets give equal orders."""
     direction_D = torch.arange(1, rows_RD.shape[1] + 1, device=rows_RD.device).double().sqrt()
     order = (rows_RD * direction_D).sum(1).argsort(stable=True)
     shuffle = torch.randperm(len(order), generator=generator, device=generator.device)
-    return rows_RD[order[shuffle.to(order.device)]]
+    return order[shuffle.to(order.device)]
 
 
 def folds(

@@ -84,7 +84,7 @@ def doubly_robust_risk(
     Args:
         loss_N: losses of source rows that weren't trained on.
         weight_N: their weights.
-        predicted_N: predictions of these losses by a model g that wasn't fitted to them (cross-fitted).
+        predicted_N: predictions of these losses by a model g that wasn't fitted to them: see `predict_losses`.
         predicted_M: its predictions for target rows.
         level: the probability that the interval is to cover.
 
