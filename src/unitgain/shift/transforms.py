@@ -6,6 +6,7 @@ Shapes: N source rows.
 
 import math
 
+import torch
 from torch import Tensor
 
 from unitgain.errors import ConfigError
@@ -19,7 +20,6 @@ def normalise(weight_N: Tensor) -> Tensor:
         DataError: weights aren't a finite vector of numbers of 0 or above with a positive sum.
 
     Example:
-        >>> import torch
         >>> normalise(torch.tensor([1.0, 3.0]))
         tensor([0.5000, 1.5000], dtype=torch.float64)
     """
@@ -41,7 +41,6 @@ def flatten(weight_N: Tensor, exponent: float) -> Tensor:
         DataError: weights can't be used.
 
     Example:
-        >>> import torch
         >>> flatten(torch.tensor([1.0, 9.0]), 0.5)
         tensor([0.5000, 1.5000], dtype=torch.float64)
 
@@ -68,7 +67,6 @@ def clip(weight_N: Tensor, largest: float) -> Tensor:
         DataError: weights can't be used.
 
     Example:
-        >>> import torch
         >>> clip(torch.tensor([1.0, 1.0, 10.0]), 2.0)
         tensor([0.5000, 0.5000, 2.0000], dtype=torch.float64)
 
@@ -81,7 +79,7 @@ def clip(weight_N: Tensor, largest: float) -> Tensor:
     ordered = weight.sort(descending=True).values
     rest = ordered.flip(0).cumsum(0).flip(0)  # the sum of each and of those below it
     count = len(weight)
-    cut = ordered.new_tensor(range(count))
+    cut = torch.arange(count, dtype=ordered.dtype, device=ordered.device)
     # With the j largest at the bound, the others share what is left of the sum.
     factor = (count - cut * largest) / rest.clamp(min=1e-300)
     fits = (factor * ordered <= largest) & (factor >= 0) & (rest > 0)
