@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,15 +110,12 @@ def forecast_of(
         >>> forecast.name, forecast.label, round(forecast.slope, 2)
         ('sigmoid with xavier', 'vanishing', -0.63)
     """
-    model = spec.model
-    parts = (model, spec.activation, spec.norm, spec.dropout, spec.bias_init)
-    batch = spec.data.batch_size if "Batch" in spec.norm.target else None
-    key = repr((parts, spec.init, spec.first_init, spec.output_init, batch))
-    return _forecast(_Question(key, inputs, outputs, float(f"{q_0:.6g}"), spec))
+    return _forecast(Question.of(spec, inputs, outputs, q_0))
 
 
+@final
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """What a forecast depends on; two are equal when all of that is."""
 
     key: str
@@ -127,9 +124,17 @@ class _Question:
     q_0: float
     spec: RunSpec = field(compare=False)
 
+    @classmethod
+    def of(cls, spec: RunSpec, inputs: int | None, outputs: int | None, q_0: float) -> Self:
+        """Of a run; the arguments are those of `forecast_of`."""
+        parts = (spec.model, spec.activation, spec.norm, spec.dropout, spec.bias_init)
+        batch = spec.data.batch_size if "Batch" in spec.norm.target else None
+        key = repr((parts, spec.init, spec.first_init, spec.output_init, batch))
+        return cls(key, inputs, outputs, float(f"{q_0:.6g}"), spec)
+
 
 @lru_cache(maxsize=1024)
-def _forecast(asked: _Question) -> Forecast:
+def _forecast(asked: Question) -> Forecast:
     spec = asked.spec
     about = described(spec, asked.inputs, asked.outputs)
     name = _name(spec)

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, final
 
 from unitgain.errors import ConfigError
-from unitgain.forecast._forecast import Forecast, forecast_of
+from unitgain.forecast._forecast import Question, forecast_of
 from unitgain.forecast._layers import described
 from unitgain.spec import RunSpec, parse
 from unitgain.theory.bands import HEALTHY_DECADES
@@ -15,6 +16,7 @@ from unitgain.theory.criticality import critical_sigma_w
 Changes = dict[str, Any]
 
 _DIGITS = 4
+_BRIEF = 2
 _BRANCH_SCALES = (1.0, 0.5, 0.2, 0.1)
 _NO_NORM = "torch.nn.Identity"
 _NORMS = {
@@ -88,18 +90,66 @@ def remedies(
             "model.residual=true" in remedy.overrides for remedy in found
         ):
             continue
-        try:
-            changed = parse(_changed(resolved, candidate.changes))
-            forecast = forecast_of(changed, inputs=inputs, outputs=outputs, q_0=q_0)
-        except ConfigError:
-            # A key that the user set may exclude this one, or the network's widths its residual branches.
-            continue
-        if forecast.label == "healthy":
-            found.append(_remedy(candidate, changed, forecast))
+        if remedy := _tried(resolved, candidate, inputs, outputs, q_0):
+            found.append(remedy)
     return found
 
 
-def _remedy(candidate: _Candidate, changed: RunSpec, forecast: Forecast) -> Remedy:
+def brief_remedies(
+    spec: RunSpec, *, inputs: int | None = None, outputs: int | None = None, q_0: float = 1.0
+) -> tuple[str, ...]:
+    """The two shortest `remedies` of different groups, as typed: computed once for all runs that they are the same for.
+
+    Args:
+        spec: of the run.
+        inputs: as for `forecast_of`.
+        outputs: likewise.
+        q_0: likewise.
+
+    Example:
+        >>> sigmoid = {"_target_": "torch.nn.Sigmoid"}
+        >>> brief_remedies(parse({"activation": sigmoid, "model": {"_target_": "unitgain.nn.MLP", "depth": 20}}))
+        ('init=critical', 'norm=batch')
+    """
+    return _brief(Question.of(spec, inputs, outputs, q_0))
+
+
+@lru_cache(maxsize=1024)
+def _brief(asked: Question) -> tuple[str, ...]:
+    resolved = asked.spec.resolved()
+    found: dict[str, str] = {}
+    for candidate in sorted(_candidates(asked.spec), key=_length):
+        group = candidate.overrides[0].partition("=")[0].partition(".")[0]
+        if group in found:
+            continue
+        if _tried(resolved, candidate, asked.inputs, asked.outputs, asked.q_0):
+            found[group] = " ".join(candidate.overrides)
+        if len(found) == _BRIEF:
+            break
+    return tuple(found.values())
+
+
+def _length(candidate: _Candidate) -> tuple[bool, int]:
+    """What is typed; fewer layers, which are another network, come last."""
+    return candidate.overrides[0].startswith("model.depth"), len(candidate.overrides)
+
+
+def _tried(
+    resolved: Changes,
+    candidate: _Candidate,
+    inputs: int | None,
+    outputs: int | None,
+    q_0: float,
+) -> Remedy | None:
+    """The candidate, if it is forecast to be healthy."""
+    try:
+        changed = parse(_changed(resolved, candidate.changes))
+        forecast = forecast_of(changed, inputs=inputs, outputs=outputs, q_0=q_0)
+    except ConfigError:
+        # A key that the user set may exclude this one, or the network's widths its residual branches.
+        return None
+    if forecast.label != "healthy":
+        return None
     slope, decades = forecast.slope, forecast.decades
     return Remedy(candidate.overrides, slope, decades, candidate.text, changed)
 

@@ -8,14 +8,11 @@ from typing import final
 import numpy as np
 
 from unitgain.data import Prepared
-from unitgain.forecast import Forecast, Remedy, forecast_of, remedies
+from unitgain.forecast import Forecast, brief_remedies, forecast_of
 from unitgain.probe.findings import Label
 from unitgain.probe.record import Expected
 from unitgain.probe.verdict import general_remedy
 from unitgain.spec import RunSpec
-
-MOST_REMEDIES = 2
-"""How many a verdict names."""
 
 _FROM_THEORY = ("vanishing", "exploding")
 _SETTINGS: dict[Label, str] = {
@@ -64,20 +61,12 @@ class Outlook:
     def remedy(self, label: Label) -> str:
         """What to try against a fault, as typed behind `unitgain train` where theory knows."""
         if label in _FROM_THEORY and self.forecast.label == label:
-            found = remedies(self.spec, inputs=self._inputs, outputs=self._outputs, q_0=self._q_0)
+            found = brief_remedies(
+                self.spec, inputs=self._inputs, outputs=self._outputs, q_0=self._q_0
+            )
             if found:
-                return " or ".join(_shortest(found)[:MOST_REMEDIES])
+                return " or ".join(found)
         return _SETTINGS.get(label) or general_remedy(label)
-
-
-def _shortest(found: Sequence[Remedy]) -> list[str]:
-    """The remedy with the fewest overrides of each group (init, norm, model), in their order."""
-    groups: dict[str, tuple[str, ...]] = {}
-    for each in found:
-        group = each.overrides[0].partition("=")[0].partition(".")[0]
-        if group not in groups or len(each.overrides) < len(groups[group]):
-            groups[group] = each.overrides
-    return [" ".join(overrides) for overrides in groups.values()]
 
 
 def outlooks_of(specs: Sequence[RunSpec], tables: Sequence[Prepared]) -> list[Outlook]:
