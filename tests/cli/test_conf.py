@@ -11,7 +11,7 @@ import yaml
 import unitgain
 from unitgain.cli import main
 from unitgain.cli._conf import compose, conf_dir, hydra_session, plain
-from unitgain.cli._train import _arguments
+from unitgain.cli._train import arguments_of
 from unitgain.spec import RunSpec, parse
 
 CONF = conf_dir()
@@ -29,7 +29,7 @@ OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.y
 
 @pytest.fixture(scope="module")
 def composed():
-    with hydra_session(_arguments([])) as hydra:
+    with hydra_session(arguments_of([])) as hydra:
         yield lambda *overrides: plain(compose(hydra, "train", list(overrides)))
 
 

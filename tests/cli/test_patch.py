@@ -10,7 +10,7 @@ from omegaconf import OmegaConf, open_dict
 from unitgain.cli._conf import Groups, compose, hydra_session, plain
 from unitgain.cli._patch import Composer
 from unitgain.cli._sweep import job_overrides
-from unitgain.cli._train import _arguments
+from unitgain.cli._train import arguments_of
 
 OWN = """\
 # @package _global_
@@ -106,7 +106,7 @@ def session(tmp_path_factory):
     folder = tmp_path_factory.mktemp("conf")
     (folder / "own").mkdir()
     (folder / "own" / "mine.yaml").write_text(OWN)
-    with hydra_session(_arguments(["--config-dir", str(folder)])) as hydra:
+    with hydra_session(arguments_of(["--config-dir", str(folder)])) as hydra:
         yield hydra
 
 

@@ -61,7 +61,7 @@ def measured(mlp):
 
 
 @pytest.mark.parametrize("distribution", ["normal", "orthogonal"])
-@pytest.mark.parametrize("dropout", [None, Dropout(0.3)], ids=str)
+@pytest.mark.parametrize("dropout", [None, Dropout(0.3)], ids=["none", "dropout"])
 @pytest.mark.parametrize(
     "activation",
     [nn.Tanh(), nn.ReLU(), nn.GELU(), nn.SELU(), nn.Sigmoid(), Elementwise(torch.sin)],
