@@ -16,6 +16,7 @@ from unitgain.spec import RunSpec, parse
 
 CONF = conf_dir()
 NEEDS = {
+    "init=scaled_residual": ["model.residual=true"],
     "data=csv": ["data.path=x.csv", "data.target_column=y", "data.task=regression"],
     "data=parquet": ["data.path=x.parquet", "data.target_column=y", "data.task=regression"],
     "data=openml": ["data.data_id=61", "data.task=classification"],

@@ -6,8 +6,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from unitgain.cli import main
 
 XAVIER = (
-    "constant, he, identity, kaiming, lecun, lsuv, mean_field, normal, orthogonal, sparse, "
-    "torch_default, truncated_normal, uniform, xavier, zeros"
+    "constant, critical, he, identity, kaiming, lecun, lsuv, mean_field, normal, orthogonal, "
+    "scaled_residual, sparse, spectral, torch_default, truncated_normal, uniform, xavier, zeros"
 )
 TOP = (
     "activation, bias_init, callbacks, data, debug, dropout, experiment, figures, first_init, init, "

@@ -16,11 +16,16 @@ import sys
 import traceback
 from pathlib import Path
 
+NAMES = {}
+"""What the Python blocks of each page have defined."""
+
 
 def run(block):
     """The exit status of one block."""
     if block["kind"] == "python":
-        exec(compile(block["code"], block["name"], "exec"), {"__name__": "__main__"})
+        # A page is read from its top: what a block imports, the next ones have.
+        names = NAMES.setdefault(block["name"].partition(":")[0], {"__name__": "__main__"})
+        exec(compile(block["code"], block["name"], "exec"), names)
         return 0
     if block["kind"] == "command":
         from unitgain.cli import main

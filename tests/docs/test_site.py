@@ -11,7 +11,10 @@ from types import FunctionType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ["nn", "nn.init", "probe", "train", "data", "data.sources", "data.splits", "runs", "report"]
+ROOMS = [
+    *("nn", "nn.init", "theory", "forecast", "probe", "train"),
+    *("data", "data.sources", "data.splits", "shift", "runs", "report"),
+]
 
 
 @pytest.fixture(scope="module")

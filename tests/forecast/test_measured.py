@@ -41,3 +41,19 @@ def test_the_slope_is_as_foretold(case):
     # sqrt(6 / 5) / L of that. What is linear in 1 / width comes on top: 1 / 128 of the squared gradient a layer.
     error = forecast.spread * np.sqrt(1.2) / DEPTH / np.sqrt(SEEDS)
     assert np.mean(slopes) == pytest.approx(forecast.slope, abs=3 * error + 1 / WIDTH / np.log(10))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_change_of_length_outgrows_the_rest(rate):
+    """Softplus: a change of lengths keeps more of itself than other gradients do, and at this depth is the most."""
+    name = f"softplus p={rate:g}"
+    [case] = [c for c in benchmark.cases() if (c.family, c.name) == ("no norm", name)]
+    spec = case.spec(128, 30, 32)
+    slopes = [
+        slope_per_layer(norm_L) for norm_L in benchmark.norms_of(spec, range(64), None)[:, :-1]
+    ]
+    foretold = forecast_of(spec).slope
+    wide = forecast_of(case.spec(10**7, 30, 32)).slope
+    error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
+    assert foretold - wide > 5 * error
+    assert np.mean(slopes) == pytest.approx(foretold, abs=3 * error + 0.003)

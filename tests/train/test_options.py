@@ -36,6 +36,7 @@ CSV = {
 }
 SPECIAL = {
     # What an option needs beside itself, or instead of what all others get.
+    ("init", "scaled_residual"): {"model.residual": "true"},
     ("loss", "mse"): {"data": "diabetes"},
     ("loss", "mae"): {"data": "diabetes"},
     ("loss", "huber"): {"data": "diabetes"},
@@ -141,7 +142,8 @@ def test_option_trains_two_steps(group, option, tmp_path):
 @pytest.mark.parametrize("place", ["first_init", "output_init"])
 @pytest.mark.parametrize("option", [o for g, o in OPTIONS if g == "init"])
 def test_initializer_of_the_first_and_the_output_layer(place, option, tmp_path):
-    spec = composed([*overrides_of("init", "he"), f"init@{place}={option}"])
+    needed = [f"{key}={value}" for key, value in SPECIAL.get(("init", option), {}).items()]
+    spec = composed([*overrides_of("init", "he"), *needed, f"init@{place}={option}"])
     assert getattr(spec, place).target.startswith("unitgain.nn.init.")
     two_steps(spec, tmp_path)
 

@@ -180,7 +180,7 @@ def _power(value: float) -> str:
     """A number that may span decades.
 
     Example:
-        >>> _power(1.0), _power(0.0321), _power(1.25e-31), _power(0.0)
+        >>> _power(1.0), _power(0.0321), _power(1.24e-31), _power(0.0)
         ('1.00', '0.0321', '1.2e-31', '0')
     """
     if value == 0 or not math.isfinite(value):

@@ -15,7 +15,6 @@ from unitgain.runs import Gradients, RunDirectory, read_gradients
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray

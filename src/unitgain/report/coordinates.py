@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unitgain.report._style import MUTED, save, style
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+    Array = NDArray[np.float64]
 
 
 def coordinates_figure(
-    widths: Sequence[int], size_WL: Array, change_WL: Array, steps: int, path: Path
+    widths: Sequence[int], size_WL: "Array", change_WL: "Array", steps: int, path: Path
 ) -> Path:
     """Draw a coordinate check into a file that ends in .png or .svg.
 
@@ -35,7 +34,7 @@ def coordinates_figure(
 
 @style()
 def draw_coordinates(
-    widths: Sequence[int], size_WL: Array, change_WL: Array, steps: int
+    widths: Sequence[int], size_WL: "Array", change_WL: "Array", steps: int
 ) -> "Figure":
     """The figure of `coordinates_figure`, not yet on disk."""
     from matplotlib.figure import Figure
@@ -54,8 +53,9 @@ def draw_coordinates(
     return figure
 
 
-def _draw(axes: "Axes", widths: Sequence[int], value_WL: Array, title: str) -> None:
+def _draw(axes: "Axes", widths: Sequence[int], value_WL: "Array", title: str) -> None:
     import matplotlib as mpl
+    import numpy as np
     from matplotlib.ticker import NullLocator
 
     layers = value_WL.shape[1]

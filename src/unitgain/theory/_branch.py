@@ -159,7 +159,7 @@ def _batch_norm_first(
 ) -> tuple[Moments, float]:
     """Only what differs between examples counts: ``variance`` is that over the batch."""
     # Rounded, so that what is known of a batch serves every layer.
-    scale = round(math.sqrt(variance / (variance + norm.eps)), 4)
+    scale = max(round(math.sqrt(variance / (variance + norm.eps)), 4), 1e-4)
     normed = moved(activation, 0.0, scale)
     if norm.batch is None or norm.batch < SMALLEST:
         phi, slopes = _gaussian(normed, 1.0, 0.0, 0.0)

@@ -7,7 +7,7 @@ $m' = m + s \mu(q)$, $M' = M + 2 s m \mu(q) + s^2 v(q)$, $q = \sigma_w^2 M + \si
 so the loss depends on units also through (m, M), and its derivatives (a, b) with respect to them go back by the
 transposed Jacobian J of this map. A gradient of random directions has 1 / n of its square in the directions 1 and h of
 n units, from which (a, b) begin; where activations have a mean, as in ReLU networks, they grow faster than the rest.
-Without skips, or behind a norm, they don't.
+Behind a norm they don't, and `unitgain.theory._radial` has layers without skips.
 
 Legend: all matrices are 2 x 2, of the directions 1 and h or of m and M.
 """
@@ -68,7 +68,9 @@ class Shared:
         inverse = np.linalg.inv(_directions(self.h))
         derivatives = inverse @ self.projections @ inverse.T
         after = jacobian.T @ derivatives @ jacobian
-        grown = 1 + growth + (_norm(h, after) - _norm(self.h, derivatives)) / width
+        # Where lengths collapse within a layer, the difference is rounding.
+        change = max((_norm(h, after) - _norm(self.h, derivatives)) / width, -1.0)
+        grown = 1 + change + growth if growth > 0 else max(1 + change, 1 / width)
         to = _directions(h)
         projections = (to @ after @ to.T + growth * _square(h)) / grown
         return Shared(h, projections), grown

@@ -83,7 +83,8 @@ def moments(activation: Activation, q: ArrayLike) -> Moments:
     wide_Q = np.maximum(flat_Q, _SMALLEST)
     grid = grid_of(activation, *octaves_of(float(wide_Q.min()) ** 0.5, float(wide_Q.max()) ** 0.5))
     x, phi, slope = grid.x_M, grid.value_M, grid.slope_M
-    integrands_M5 = np.stack([phi, phi * phi, slope, slope * slope, x * phi * slope], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        integrands_M5 = np.stack([phi, phi * phi, slope, slope * slope, x * phi * slope], axis=1)
     rows = max(1, _MOST_EXPONENTIALS // x.size)
     parts = [
         _integrals(grid, integrands_M5, wide_Q[i : i + rows]) for i in range(0, wide_Q.size, rows)
@@ -102,11 +103,13 @@ class Nodes(NamedTuple):
 
     Attributes:
         weights_M: The nodes' probabilities.
+        x_M: The nodes.
         value_M: phi at the nodes.
         slope_M: phi' at the nodes.
     """
 
     weights_M: Array
+    x_M: Array
     value_M: Array
     slope_M: Array
 
@@ -123,7 +126,8 @@ def nodes(activation: Activation, q: float) -> Nodes:
     sd = math.sqrt(max(q, _SMALLEST))
     grid = grid_of(activation, *octaves_of(sd, sd))
     weights_M = grid.weights_M * np.exp(-0.5 * np.square(grid.x_M / sd))
-    return Nodes(weights_M / (sd * math.sqrt(2.0 * math.pi)), grid.value_M, grid.slope_M)
+    weights_M /= sd * math.sqrt(2.0 * math.pi)
+    return Nodes(weights_M, grid.x_M, grid.value_M, grid.slope_M)
 
 
 def _integrals(grid: Grid, integrands_M5: Array, q_Q: Array) -> Array:

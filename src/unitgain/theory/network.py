@@ -39,7 +39,9 @@ from unitgain.theory._branch import (
     Norm,
     NormKind,
     branch_of,
+    moved,
 )
+from unitgain.theory._radial import Radial
 from unitgain.theory._stream import Shared
 from unitgain.theory._unmixed import Step, unmixed
 from unitgain.theory.activations import Activation
@@ -64,7 +66,7 @@ class Layer:
         target: the standard deviation that its pre-activations are rescaled to on data without dropout (LSUV), which
             then decides $\sigma_w$; None for no rescaling.
         residual: whether the layer's input is added to its output.
-        width: its units; None for very many. It matters beside a skip alone, see `unitgain.theory._stream`.
+        width: its units; None for very many. See `unitgain.theory._radial`, and `unitgain.theory._stream` for skips.
         identity: whether its weights are sigma_w times the identity. Where all hidden layers but perhaps the first are
             so, and nothing is dropped or drawn, units are followed one by one; elsewhere it is an orthogonal matrix.
     """
@@ -279,10 +281,18 @@ def _backward(network: Network, forward: _Forward) -> Array:
     # log E|g|^2, g the gradient with respect to what the layer hands on, and what its units share.
     stream = _log(network.layers[-1].sigma_w ** 2)
     shared = Shared.of_random(forward.inputs[-1])
+    radial = _radial_at_output(network, forward)
     for i in range(len(forward.branches) - 1, -1, -1):
         layer, branch, h = network.layers[i], forward.branches[i], forward.inputs[i]
         scale = network.branch_scale if layer.residual else 1.0
-        logs.append(stream + _log(scale**2 * branch.gain))
+        if radial is None or layer.width is None:
+            logs.append(stream + _log(scale**2 * branch.gain))
+        else:
+            variance = float(f"{forward.q[i] - layer.bias_mean**2:.12g}")
+            phi = moved(network.activation, layer.bias_mean, 1.0)
+            sigma_w, keep = float(forward.sigma_w[i + 1]), 1 - network.dropout.p
+            radial, grown = radial.back(phi, variance, keep, sigma_w, layer.width)
+            logs.append(logs[-1] + _log(grown))
         growth = layer.sigma_w**2 * scale**2 * branch.gain
         if not layer.residual:
             stream, shared = logs[-1] + _log(layer.sigma_w**2), Shared.of_random(h)
@@ -290,8 +300,16 @@ def _backward(network: Network, forward: _Forward) -> Array:
             stream += math.log1p(growth)
         else:
             shared, grown = shared.back(h, branch, scale, layer.sigma_w, growth, layer.width)
-            stream += math.log(grown)
+            stream += _log(grown)
     return np.array(logs[::-1])
+
+
+def _radial_at_output(network: Network, forward: _Forward) -> Radial | None:
+    """What changes lengths, at the outputs; None where lengths are kept by norms, go around by skips, or overflow."""
+    kept = network.norm.kind != "none" or any(layer.residual for layer in network.layers)
+    if kept or network.dropout.alpha or not (forward.q < _HUGE).all() or not (forward.q > 0).all():
+        return None
+    return Radial.of_output(float(forward.q[-1]) - network.layers[-1].bias_mean ** 2)
 
 
 def _log(x: float) -> float:
