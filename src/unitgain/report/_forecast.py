@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitgain.errors import ConfigError
-from unitgain.forecast import Forecast, forecast_of, maps_of, sentence
 from unitgain.report._style import INK, MUTED, save, style
 from unitgain.spec import RunSpec
-from unitgain.theory.bands import HEALTHY_DECADES
-from unitgain.theory.criticality import critical_sigma_w
-from unitgain.theory.mean_field import MeanField
-from unitgain.theory.plane import Plane, plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from unitgain.forecast import Forecast
+    from unitgain.theory.mean_field import MeanField
+    from unitgain.theory.plane import Plane
 
 _LINE, _POINT = "#31688e", "#d1495b"
 _STEEPEST = 0.3
@@ -50,6 +49,8 @@ def draw_forecast(spec: RunSpec) -> "Figure":
     nothing in common; the plane of sigma_w and sigma_b, coloured by the decades a layer of the gradient's norm.
     Networks with a norm or residual branches have no such maps: lengths, correlations and gradients by layer.
     """
+    from unitgain.forecast import forecast_of, maps_of
+
     forecast, maps = forecast_of(spec), maps_of(spec)
     figure, axes = _layout(forecast, wide=maps is not None)
     if maps is None:
@@ -61,8 +62,10 @@ def draw_forecast(spec: RunSpec) -> "Figure":
     return figure
 
 
-def _layout(forecast: Forecast, *, wide: bool) -> "tuple[Figure, list[Axes]]":
+def _layout(forecast: "Forecast", *, wide: bool) -> "tuple[Figure, list[Axes]]":
     from matplotlib.figure import Figure
+
+    from unitgain.forecast import sentence
 
     size = (3 * _PITCH + (0.7 if wide else 0.0), _BOTTOM + _HEIGHT + 0.78)
     figure = Figure(figsize=size)
@@ -91,7 +94,7 @@ def _layout(forecast: Forecast, *, wide: bool) -> "tuple[Figure, list[Axes]]":
     return figure, axes
 
 
-def _draw_length_map(axes: "Axes", maps: MeanField, forecast: Forecast) -> None:
+def _draw_length_map(axes: "Axes", maps: "MeanField", forecast: "Forecast") -> None:
     import numpy as np
 
     q_1 = forecast.q_L[0]
@@ -115,7 +118,7 @@ def _draw_length_map(axes: "Axes", maps: MeanField, forecast: Forecast) -> None:
     axes.set_ylabel("layer $l + 1$")
 
 
-def _draw_correlation_map(axes: "Axes", maps: MeanField) -> None:
+def _draw_correlation_map(axes: "Axes", maps: "MeanField") -> None:
     import numpy as np
 
     c = np.concatenate([np.linspace(0, 0.9, 19), [0.93, 0.96, 0.98, 0.99, 0.995, 1.0]])
@@ -138,9 +141,11 @@ def _draw_correlation_map(axes: "Axes", maps: MeanField) -> None:
     axes.set_ylabel("layer $l + 1$")
 
 
-def _draw_plane(figure: "Figure", axes: "Axes", maps: MeanField, forecast: Forecast) -> None:
+def _draw_plane(figure: "Figure", axes: "Axes", maps: "MeanField", forecast: "Forecast") -> None:
     import numpy as np
     from matplotlib.colors import Normalize
+
+    from unitgain.theory.plane import plane
 
     of_plane = plane(maps.activation, maps.keep, _reach(maps), maps.q_0)
     norm = Normalize(-_STEEPEST, _STEEPEST)
@@ -180,8 +185,10 @@ def _draw_plane(figure: "Figure", axes: "Axes", maps: MeanField, forecast: Forec
     bar_axes.set_ylabel("decades a layer, towards the input")
 
 
-def _reach(maps: MeanField) -> tuple[float, float]:
+def _reach(maps: "MeanField") -> tuple[float, float]:
     """As far as to hold the network and the critical point with its biases."""
+    from unitgain.theory.criticality import critical_sigma_w
+
     sigma_w = max(2.5, 1.3 * maps.sigma_w)
     try:
         point = critical_sigma_w(maps.activation, maps.sigma_b, maps.keep)
@@ -191,8 +198,10 @@ def _reach(maps: MeanField) -> tuple[float, float]:
     return sigma_w, max(1.0, 1.3 * maps.sigma_b)
 
 
-def _depth_lines(axes: "Axes", of_plane: Plane, forecast: Forecast) -> None:
+def _depth_lines(axes: "Axes", of_plane: "Plane", forecast: "Forecast") -> None:
     """The critical line, and where as many layers as the network has are the most that keep healthy."""
+    from unitgain.theory.bands import HEALTHY_DECADES
+
     grid = (of_plane.sigma_w_W, of_plane.sigma_b_S, of_plane.slope_SW)
     slope_SW = of_plane.slope_SW
     if slope_SW.min() < 0 < slope_SW.max():
@@ -220,7 +229,7 @@ def _depth_lines(axes: "Axes", of_plane: Plane, forecast: Forecast) -> None:
     )
 
 
-def _draw_layers(axes: "list[Axes]", forecast: Forecast) -> None:
+def _draw_layers(axes: "list[Axes]", forecast: "Forecast") -> None:
     """Lengths, correlations and gradients against depth."""
     panels = (
         ("Lengths", "mean square of pre-activations", forecast.q_L),

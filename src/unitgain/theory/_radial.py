@@ -12,7 +12,8 @@ $R_l = \sigma_w^2 (E[z^2 \phi'^2] - c E[z \phi \phi']^2) T_{l+1} + c^2 E[z \phi 
 
 The loss depends on the length, and a change of the length grows by $V'(q)$ a layer: where $V'^2$ is greater than
 $\chi_1$, as in networks of softplus, R starts at 1 / n of the whole and outgrows the rest. In ReLU networks the two
-terms of 1 / n cancel: there the squared gradient is kept at any width.
+terms of 1 / n cancel: there the squared gradient is kept at any width. Where R shrinks, T loses less than 1 / n of
+itself a layer, which is left out, as what else is linear in 1 / n.
 """
 
 import math
@@ -61,9 +62,12 @@ class Radial:
         coefficient = sigma_w**2 / max(self.variance, 1e-280)
         back = sigma_w**2 / keep
         shared = coefficient * joint / (width * keep**3)
-        grown = back * slopes + shared * (coefficient * self.ratio - sigma_w**2)
-        turned = (along / keep) ** 2 * coefficient
+        # What is below one part in n is left to the spread of a finite width.
+        grown = back * slopes + shared * max(coefficient * self.ratio - sigma_w**2, 0.0)
+        turned = along / keep * (along / keep) * coefficient
         radial = back * tilted + turned * (coefficient * self.ratio - sigma_w**2)
+        if not (math.isfinite(radial) and math.isfinite(grown)):
+            return Radial(0.0, variance), back * slopes
         return Radial(max(radial, 0.0) / grown if grown > 0 else 0.0, variance), grown
 
 

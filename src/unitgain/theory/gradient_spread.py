@@ -1,5 +1,6 @@
 r"""How far the gradient of a network of finite width strays from its mean over draws of the weights."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
@@ -69,7 +70,8 @@ def _slope_kurtosis(activation: Activation, mean: float, variance: float) -> flo
     square = _squared_slope(moved(activation, mean, 1.0))
     m = moments(square, variance)
     first = float(m.mean)
-    return float(m.second) / first**2 if first > 0 else 1.0
+    kurtosis = float(m.second) / (first * first) if first > 0 else 1.0
+    return kurtosis if math.isfinite(kurtosis) else 1.0
 
 
 @lru_cache(maxsize=64)
