@@ -6,7 +6,7 @@ or explode by theory. *Rate*: networks that would train, and learning rates over
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, ClassVar, final
 
@@ -180,10 +180,23 @@ NAMED = ("xavier", "he", "torch_default", "orthogonal")
 USUAL = {ADAM: 1e-3, SGD: 0.05}
 
 
-def packs() -> Iterator[Pack]:
-    """All runs."""
+def packs(first_seed: int = 0) -> Iterator[Pack]:
+    """All runs.
+
+    Args:
+        first_seed: what seeds begin with: other networks, batches and masks of the same configurations.
+    """
     # For the callback.
     os.environ["UNITGAIN_ALLOW"] = "benchmarks"
+    for pack in _packs():
+        specs = {
+            name: spec.model_copy(update={"seed": spec.seed + first_seed})
+            for name, spec in pack.specs.items()
+        }
+        yield replace(pack, specs=specs)
+
+
+def _packs() -> Iterator[Pack]:
     for net, sigma_w, sigma_b in DEPTH_NETS:
         yield Pack(net.name, "depth", dict(_by_depth(net, sigma_w, sigma_b)))
     for net, least, greatest in RATE_NETS:
