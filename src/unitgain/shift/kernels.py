@@ -4,6 +4,7 @@ Memory is linear in rows: kernels are summed up chunk by chunk into C by C matri
 Shapes: N source rows, M target rows, R rows of either kind, D features, C centres, F folds.
 """
 
+import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +37,48 @@ class KernelRatio:
         return gaussian(rows_RD, self.centres_CD, self.width) @ self.alpha_C
 
 
+@dataclass(frozen=True, kw_only=True)
+class _LeastSquares(ScaledEstimator):
+    """Weights of kernels by least squares; width and ridge are those that do best on left-out folds."""
+
+    centres: int = 100
+    widths: Sequence[float] = WIDTHS
+    ridges: Sequence[float] = RIDGES
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        check_kernels(self.centres, widths=self.widths, ridges=self.ridges)
+
+    @abc.abstractmethod
+    def _share(self) -> float:
+        """The share of the target in the denominator."""
+
+    def _scaled_ratio(
+        self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator
+    ) -> tuple[RatioFunction, dict[str, float]]:
+        centres_CD = shuffled(target_MD, generator)[: self.centres]
+        unit = median_distance(source_ND, target_MD, generator)
+        parts = [shuffled(rows, generator) for rows in (source_ND, target_MD)]
+        count = max(1, min(self.folds, *map(len, parts)))
+        share = self._share()
+        best, found = math.inf, None
+        for width in (unit * w for w in self.widths):
+            moments = [_moments(rows, centres_CD, width, count) for rows in parts]
+            H_FCC = (1 - share) * moments[0][0] + share * moments[1][0]
+            h_FC = moments[1][1]
+            for ridge in self.ridges:
+                score = _left_out_score(H_FCC, h_FC, ridge)
+                if found is None or score < best:
+                    best, found = score, (width, ridge, H_FCC.mean(0), h_FC.mean(0))
+        assert found is not None
+        width, ridge, H_CC, h_C = found
+        details = {"width": width, "ridge": ridge, "score": best, "centres": float(len(centres_CD))}
+        return KernelRatio(centres_CD, width, _solve(H_CC, h_C, ridge)), details
+
+
 @final
 @dataclass(frozen=True)
-class ULSIF(ScaledEstimator):
+class ULSIF(_LeastSquares):
     r"""Unconstrained least-squares importance fitting.
 
     :math:`w(x) = \sum_c \alpha_c k(x, c)` with centres among the target rows and
@@ -67,23 +107,13 @@ class ULSIF(ScaledEstimator):
         Kanamori, Hido and Sugiyama (2009), JMLR 10, section 3.
     """
 
-    centres: int = 100
-    widths: Sequence[float] = WIDTHS
-    ridges: Sequence[float] = RIDGES
-    folds: int = 5
-
-    def __post_init__(self) -> None:
-        check_kernels(self.centres, self.widths, self.ridges)
-
-    def _scaled_ratio(
-        self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator
-    ) -> tuple[RatioFunction, dict[str, float]]:
-        return _least_squares(source_ND, target_MD, generator, 0.0, self)
+    def _share(self) -> float:
+        return 0.0
 
 
 @final
 @dataclass(frozen=True)
-class RuLSIF(ScaledEstimator):
+class RuLSIF(_LeastSquares):
     r"""Least-squares fitting of the relative ratio, which is bounded by :math:`1 / \alpha`.
 
     The relative ratio is :math:`p_{target} / (\alpha p_{target} + (1 - \alpha) p_{source})`, fitted like `ULSIF` with
@@ -105,55 +135,23 @@ class RuLSIF(ScaledEstimator):
     """
 
     alpha: float = 0.1
-    centres: int = 100
-    widths: Sequence[float] = WIDTHS
-    ridges: Sequence[float] = RIDGES
-    folds: int = 5
 
     def __post_init__(self) -> None:
-        check_kernels(self.centres, self.widths, self.ridges)
+        super().__post_init__()
         if not 0 <= self.alpha < 1:
             raise ConfigError(f"alpha: must be in [0, 1), got {self.alpha:g}; 0.1 is usual")
 
-    def _scaled_ratio(
-        self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator
-    ) -> tuple[RatioFunction, dict[str, float]]:
-        return _least_squares(source_ND, target_MD, generator, self.alpha, self)
+    def _share(self) -> float:
+        return self.alpha
 
 
-def check_kernels(centres: int, widths: Sequence[float], ridges: Sequence[float]) -> None:
+def check_kernels(centres: int, **choices: Sequence[float]) -> None:
     """Raise a `ConfigError` where there is nothing to choose from."""
     if centres < 1:
         raise ConfigError(f"centres: must be at least 1, got {centres}; 100 is usual")
-    for name, values in (("widths", widths), ("ridges", ridges)):
+    for name, values in choices.items():
         if not values or min(values) <= 0:
             raise ConfigError(f"{name}: must be numbers above 0, got {values}; leave the default")
-
-
-def _least_squares(
-    source_ND: Tensor,
-    target_MD: Tensor,
-    generator: torch.Generator,
-    alpha: float,
-    given: ULSIF | RuLSIF,
-) -> tuple[RatioFunction, dict[str, float]]:
-    centres_CD = shuffled(target_MD, generator)[: given.centres]
-    unit = median_distance(source_ND, target_MD, generator)
-    parts = [shuffled(rows, generator) for rows in (source_ND, target_MD)]
-    count = max(1, min(given.folds, *map(len, parts)))
-    best, found = math.inf, None
-    for width in (unit * w for w in given.widths):
-        moments = [_moments(rows, centres_CD, width, count) for rows in parts]
-        H_FCC = (1 - alpha) * moments[0][0] + alpha * moments[1][0]
-        h_FC = moments[1][1]
-        for ridge in given.ridges:
-            score = _left_out_score(H_FCC, h_FC, ridge)
-            if found is None or score < best:
-                best, found = score, (width, ridge, H_FCC.mean(0), h_FC.mean(0))
-    assert found is not None
-    width, ridge, H_CC, h_C = found
-    details = {"width": width, "ridge": ridge, "score": best, "centres": float(len(centres_CD))}
-    return KernelRatio(centres_CD, width, _solve(H_CC, h_C, ridge)), details
 
 
 def _moments(

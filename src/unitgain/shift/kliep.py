@@ -54,7 +54,7 @@ class KLIEP(ScaledEstimator):
     most: int = 10_000
 
     def __post_init__(self) -> None:
-        check_kernels(self.centres, self.widths, (1.0,))
+        check_kernels(self.centres, widths=self.widths)
 
     def _scaled_ratio(
         self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator

@@ -102,7 +102,7 @@ class KMM(ScaledEstimator):
     most: int = 5_000
 
     def __post_init__(self) -> None:
-        check_kernels(self.centres, self.widths, self.ridges)
+        check_kernels(self.centres, widths=self.widths, ridges=self.ridges)
         if not self.bound > 1:
             raise ConfigError(f"bound: must be above 1, got {self.bound:g}; 1000 is usual")
 
