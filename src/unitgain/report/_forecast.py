@@ -159,17 +159,7 @@ def _draw_plane(figure: "Figure", axes: "Axes", maps: "MeanField", forecast: "Fo
         rasterized=True,
     )
     _depth_lines(axes, of_plane, forecast)
-    axes.plot(
-        maps.sigma_w,
-        maps.sigma_b,
-        marker="o",
-        markersize=8,
-        markerfacecolor=_POINT,
-        markeredgecolor="white",
-        markeredgewidth=1.5,
-        zorder=5,
-        clip_on=False,
-    )
+    _mark(axes, maps.sigma_w, maps.sigma_b, size=8.0, edge=1.5)
     axes.grid(False)
     axes.set_xlim(of_plane.sigma_w_W[0], of_plane.sigma_w_W[-1])
     axes.set_ylim(of_plane.sigma_b_S[0], of_plane.sigma_b_S[-1])
@@ -272,15 +262,16 @@ def _staircase(axes: "Axes", values: "list[float]") -> None:
     axes.plot(x, y, color=_POINT, linewidth=0.9, alpha=0.8)
 
 
-def _mark(axes: "Axes", x: float, y: float) -> None:
+def _mark(axes: "Axes", x: float, y: float, *, size: float = 6.5, edge: float = 1.2) -> None:
+    """A point with a white edge, their sizes in typographic points."""
     axes.plot(
         x,
         y,
         marker="o",
-        markersize=6.5,
+        markersize=size,
         markerfacecolor=_POINT,
         markeredgecolor="white",
-        markeredgewidth=1.2,
+        markeredgewidth=edge,
         zorder=5,
         clip_on=False,
     )
