@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from unitgain.errors import ConfigError
 from unitgain.forecast._own import own_activation, own_sigma_w
@@ -43,38 +43,34 @@ _NORMS: Mapping[str, NormKind] = {
     "unitgain.nn.RMSNorm": "rms",
 }
 _DROPOUTS = ("torch.nn.Identity", "unitgain.nn.Dropout", "unitgain.nn.AlphaDropout")
-_SPREADS: Mapping[str, Callable[..., Spread]] = {
-    f"unitgain.nn.init.{spread.__name__}": spread
-    for spread in (
-        weights.zeros,
-        weights.constant,
-        weights.normal,
-        weights.uniform,
-        weights.xavier,
-        weights.he,
-        weights.lecun,
-        weights.orthogonal,
-        weights.truncated_normal,
-        weights.sparse,
-        weights.identity,
-        weights.mean_field,
-        weights.torch_default,
-        weights.lsuv,
-    )
-}
-_DERIVED: Mapping[str, Callable[..., Spread]] = {
-    f"unitgain.nn.init.{spread.__name__}": spread
-    for spread in (derived.critical, derived.scaled_residual, derived.spectral)
-}
-_BIASES: Mapping[str, Callable[..., BiasStd]] = {
-    f"unitgain.nn.init.{bias.__name__}": bias
-    for bias in (
-        weights.bias_zeros,
-        weights.bias_constant,
-        weights.bias_normal,
-        weights.bias_uniform,
-    )
-}
+_Std = TypeVar("_Std", Spread, BiasStd)
+
+
+def _by_target(*functions: Callable[..., _Std]) -> Mapping[str, Callable[..., _Std]]:
+    """What theory says of initializers, by the target of the initializer that has its name."""
+    return {f"unitgain.nn.init.{function.__name__}": function for function in functions}
+
+
+_SPREADS = _by_target(
+    weights.zeros,
+    weights.constant,
+    weights.normal,
+    weights.uniform,
+    weights.xavier,
+    weights.he,
+    weights.lecun,
+    weights.orthogonal,
+    weights.truncated_normal,
+    weights.sparse,
+    weights.identity,
+    weights.mean_field,
+    weights.torch_default,
+    weights.lsuv,
+)
+_DERIVED = _by_target(derived.critical, derived.scaled_residual, derived.spectral)
+_BIASES = _by_target(
+    weights.bias_zeros, weights.bias_constant, weights.bias_normal, weights.bias_uniform
+)
 
 
 @final
