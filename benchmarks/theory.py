@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unitgain.forecast import forecast_of
 from unitgain.nn.initialize import initialize_from_data
 from unitgain.nn.propagate import Propagation
-from unitgain.pack.build import _member_init, build_mlp
+from unitgain.pack.build import build_mlp, member_init
 from unitgain.probe import slope_per_layer
 from unitgain.spec import RunSpec, parse
 
@@ -165,7 +165,7 @@ def norms_of(spec: RunSpec, seeds: Sequence[int], inputs: int | None) -> NDArray
     mlp = build_mlp(specs, [table] * len(specs))
     generator = torch.Generator().manual_seed(seeds[0])
     x = torch.randn(len(specs), spec.data.batch_size, features, generator=generator)
-    initialize_from_data(mlp, [_member_init(s) for s in specs], x)
+    initialize_from_data(mlp, [member_init(s) for s in specs], x)
     propagation = Propagation(mlp)
     keys = mlp.mask_keys(0, 1)
     output = propagation.forward(x, None if keys is None else keys[0], None)

@@ -66,8 +66,36 @@ def build_mlp(specs: Sequence[RunSpec], tables: Sequence[Prepared], *, fill: boo
         dtype=DTYPES[spec.trainer.precision],
     )
     if fill:
-        initialize(mlp, [_member_init(s) for s in specs])
+        initialize(mlp, [member_init(s) for s in specs])
     return mlp
+
+
+def member_init(spec: RunSpec) -> MemberInit:
+    """The initializers of a run's layers, each with the run's initializer of biases where it names one.
+
+    Args:
+        spec: of the run.
+
+    Raises:
+        ConfigError: no initializer is named, or what is named isn't one.
+    """
+    bias = as_bias_initializer(
+        None if spec.bias_init is None else instantiate(spec.bias_init, _key_="bias_init")
+    )
+
+    def made(node: Component | None, key: str) -> Initializer | Derived | None:
+        return (
+            None
+            if node is None
+            else with_bias(as_initializer(instantiate(node, _key_=key), key), bias)
+        )
+
+    hidden = made(spec.init, "init")
+    if hidden is None:
+        raise ConfigError("init: must name an initializer, got null")
+    return MemberInit(
+        hidden, made(spec.first_init, "first_init"), made(spec.output_init, "output_init")
+    )
 
 
 def build_loss(specs: Sequence[RunSpec], device: torch.device | str = "cpu") -> Loss:
@@ -112,7 +140,7 @@ def build_pack(
         dtype=mlp.theta.dtype,
     )
     _check_batches(mlp, data)
-    inits = [_member_init(s) for s in specs]
+    inits = [member_init(s) for s in specs]
     if fresh:
         first = data.epoch(0)[0]
         x, _ = data.gather(first.index)
@@ -189,26 +217,6 @@ def _dropouts(specs: Sequence[RunSpec]) -> list[DropoutKind] | None:
                 f"dropout: must be a unitgain.nn.DropoutKind, the same for the whole pack, got {spec.dropout.target}"
             )
     return dropouts
-
-
-def _member_init(spec: RunSpec) -> MemberInit:
-    bias = as_bias_initializer(
-        None if spec.bias_init is None else instantiate(spec.bias_init, _key_="bias_init")
-    )
-
-    def made(node: Component | None, key: str) -> Initializer | Derived | None:
-        return (
-            None
-            if node is None
-            else with_bias(as_initializer(instantiate(node, _key_=key), key), bias)
-        )
-
-    hidden = made(spec.init, "init")
-    if hidden is None:
-        raise ConfigError("init: must name an initializer, got null")
-    return MemberInit(
-        hidden, made(spec.first_init, "first_init"), made(spec.output_init, "output_init")
-    )
 
 
 def _optimizer(
