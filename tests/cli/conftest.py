@@ -40,6 +40,23 @@ def command(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture
+def program(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
+    """Python code in a process of its own, with the source and no other variables of the environment."""
+
+    def run(code: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            env={"PYTHONPATH": str(SOURCE), **environment},
+        )
+
+    return run
+
+
+@pytest.fixture
 def train(monkeypatch):
     """A stand-in for training: it records what it was asked for and says how a run ended."""
     module = ModuleType("unitgain.train")

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 import unitgain
@@ -83,43 +80,25 @@ def test_a_slip_is_one_line(arguments, expected, capsys):
     ],
     ids=" ".join,
 )
-def test_what_comes_before_training_imports_nothing_heavy(arguments, tmp_path):
-    program = (
+def test_what_comes_before_training_imports_nothing_heavy(arguments, program):
+    done = program(
         "import sys\n"
         "from unitgain.cli import main\n"
         f"main({arguments!r})\n"
         "heavy = ('torch', 'lightning', 'sklearn', 'pandas', 'matplotlib', 'wandb')\n"
-        "sys.exit(str([name for name in heavy if name in sys.modules]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            "PYTHONPATH": str(unitgain.__path__[0]).removesuffix("unitgain"),
-            "COMP_LINE": "unitgain train init=",
-        },
-        cwd=tmp_path,
+        "sys.exit(str([name for name in heavy if name in sys.modules]))\n",
+        COMP_LINE="unitgain train init=",
     )
     assert done.stderr.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]], ids=" ".join)
-def test_what_only_shows_the_configuration_does_not_import_the_schema(arguments, tmp_path):
-    program = (
+def test_what_only_shows_the_configuration_does_not_import_the_schema(arguments, program):
+    done = program(
         "import sys\n"
         "from unitgain.cli import main\n"
         f"main(['train', *{arguments!r}])\n"
         "sys.exit('pydantic' in sys.modules)\n"
-    )
-    source = str(unitgain.__path__[0]).removesuffix("unitgain")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        check=False,
-        env={"PYTHONPATH": source},
-        cwd=tmp_path,
     )
     assert done.returncode == 0
 

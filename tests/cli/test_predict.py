@@ -1,10 +1,7 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
-import unitgain
 from unitgain.cli import main
 
 TANH = [
@@ -119,22 +116,14 @@ def test_null_options_and_help(capsys):
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
-def test_neither_torch_nor_data_is_loaded(tmp_path):
-    program = (
+def test_neither_torch_nor_data_is_loaded(program, tmp_path):
+    done = program(
         "import sys\n"
         "from unitgain.cli import main\n"
         "main(['predict', 'activation=tanh', 'norm=batch', 'data=csv', 'data.path=nowhere.csv',"
         " 'data.target_column=[y]', 'data.task=regression'])\n"
         "heavy = ('torch', 'lightning', 'sklearn', 'pandas', 'matplotlib', 'wandb', 'scipy')\n"
         "sys.exit(str([name for name in heavy if name in sys.modules]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(unitgain.__path__[0]).removesuffix("unitgain")},
-        cwd=tmp_path,
     )
     assert "tanh with he, batch norm" in done.stdout
     assert done.stderr.splitlines()[-1] == "[]"
