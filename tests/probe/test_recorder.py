@@ -160,3 +160,62 @@ def test_a_recorder_can_be_used_again():
         values.append(gradients_of(recorder))
         torch.testing.assert_close(values[-1], gradients_of(step(net, x)))
     assert not torch.equal(*values)
+
+
+class _InOrder(nn.Module):
+    """Large enough for tensors to be put where the last step had them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(256, 256) for _ in range(3))
+        self.order = [0, 1, 2]
+
+    def forward(self, x):
+        for i in self.order:
+            x = torch.relu(self.layers[i](x))
+        return x
+
+
+def _recorded(recorder, net, xs):
+    with recorder:
+        for x in xs:
+            net(x).square().mean().backward()
+    tensors = recorder.tensors()
+    net.zero_grad()
+    fields = ("preactivation_gradients", "activations")
+    return {f: [t.clone() for _, t in getattr(tensors, f).groups] for f in fields}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [0, 1], [1, 1, 0]])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_later_steps_are_recorded_as_a_first_one_is(order, passes):
+    torch.manual_seed(0)
+    net = _InOrder()
+    recorder = Recorder(net)
+    for _ in range(2):
+        _recorded(recorder, net, [torch.randn(80, 256)])
+    net.order = order
+    xs = [torch.randn(80, 256) for _ in range(passes)]
+    for _ in range(2):
+        later, first = _recorded(recorder, net, xs), _recorded(Recorder(net), net, xs)
+        for name, tensors in first.items():
+            torch.testing.assert_close(later[name], tensors, rtol=0, atol=0)
+
+
+def test_a_graph_of_an_earlier_step_writes_over_nothing():
+    torch.manual_seed(0)
+    net, x, other = _InOrder(), torch.randn(80, 256), torch.randn(80, 256)
+    recorder = Recorder(net)
+    _recorded(recorder, net, [other])
+    with recorder:
+        loss = net(other).square().mean()
+    expected = _recorded(Recorder(net), net, [x])
+    with recorder:
+        net(x).square().mean().backward()
+        gradients = [p.grad.clone() for p in net.parameters()]
+        loss.backward()
+        for p, gradient in zip(net.parameters(), gradients, strict=True):
+            p.grad = gradient
+    for name, layers in expected.items():
+        now = [t for _, t in getattr(recorder.tensors(), name).groups]
+        torch.testing.assert_close(now, layers, rtol=0, atol=0)

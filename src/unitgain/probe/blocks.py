@@ -3,7 +3,7 @@
 Shapes: K = 1 member, G layers of one shape, B examples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import final
 
 import torch
@@ -14,6 +14,8 @@ from unitgain.probe.layers import Layers
 
 _KEPT = 2**24
 """Elements of the largest block that is kept: new memory of that size costs more than what is written to it."""
+_LARGE = 2**14
+"""Elements from which new memory for one tensor, on CPU, costs more than a copy into memory that is there."""
 
 
 @final
@@ -22,10 +24,25 @@ class Blocks:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[object, ...], Tensor] = {}
+        self._rows: dict[tuple[str, Hashable], Tensor] = {}
+
+    def place(self, field: str, name: Hashable, tensor: Tensor) -> Tensor:
+        """A large tensor where the last step's of that name was stacked, copied as long as caches hold it.
+
+        If it were held, the pass that made it would need new memory for the next, which costs several times a copy.
+        """
+        row = self._rows.get((field, name))
+        alike = row is not None and (row.shape, row.dtype) == (tensor.shape, tensor.dtype)
+        return tensor if row is None or not alike else row.copy_(tensor.detach())
 
     @torch.no_grad()
     def stack(
-        self, field: str, tensors: Sequence[Tensor | None], scale: float | Tensor = 1.0
+        self,
+        field: str,
+        tensors: Sequence[Tensor | None],
+        scale: float | Tensor = 1.0,
+        *,
+        names: Sequence[Hashable] = (),
     ) -> Layers:
         """Tensors (B, ..., D) or parameters, as layers with a member axis of one, at least in float32.
 
@@ -33,6 +50,7 @@ class Blocks:
             field: whose memory is used.
             tensors: by layer; None for a layer that has none.
             scale: what they are divided by.
+            names: by layer, for `place` in the next step.
         """
         alike: dict[tuple[object, ...], list[int]] = {}
         for i, tensor in enumerate(tensors):
@@ -44,6 +62,10 @@ class Blocks:
             block = self._stacked(key, [t for i in indices if (t := tensors[i]) is not None])
             if isinstance(scale, Tensor) or scale != 1.0:
                 block = block.div_(scale)
+            if names and _is_large(block[0]) and block is self._kept.get((*key, len(indices))):
+                self._rows |= {
+                    (field, names[i]): row for i, row in zip(indices, block, strict=True)
+                }
             groups.append((tuple(indices), block.unsqueeze(1)))
         return Layers(len(tensors), tuple(groups))
 
@@ -61,7 +83,16 @@ class Blocks:
         if like.dtype in (torch.float16, torch.bfloat16):
             return torch.stack(tensors).float()
         out = self._room((*key, len(tensors)), (len(tensors), *like.shape), like)
-        return torch.stack(tensors) if out is None else torch.stack(tensors, out=out)
+        if out is None:
+            return torch.stack(tensors)
+        rows = out.unbind()
+        if all(t.data_ptr() == row.data_ptr() for t, row in zip(tensors, rows, strict=True)):
+            return out
+        place = out.untyped_storage().data_ptr()
+        if any(t.untyped_storage().data_ptr() == place for t in tensors):
+            # Some lie where others belong.
+            return out.copy_(torch.stack(tensors))
+        return torch.stack(tensors, out=out)
 
     def _room(self, key: tuple[object, ...], shape: Sequence[int], like: Tensor) -> Tensor | None:
         if key not in self._kept:
@@ -70,6 +101,10 @@ class Blocks:
                 return None
             self._kept[key] = room
         return self._kept[key]
+
+
+def _is_large(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.numel() >= _LARGE
 
 
 def units_last(tensor: Tensor, module: nn.Module) -> Tensor:

@@ -50,6 +50,7 @@ class _Call:
 
     Args:
         group: the layer.
+        name: of this call among those of a pass.
         gradients: of its pre-activations.
         inputs: what it was given.
         activations: what its nonlinearity gave.
@@ -57,6 +58,7 @@ class _Call:
     """
 
     group: Group
+    name: tuple[nn.Module | None, int, int] = (None, 0, 0)
     gradients: dict[int, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
     activations: dict[int, Tensor] = field(default_factory=dict)
@@ -110,12 +112,12 @@ class Recorder:
         self._reset()
 
     def _reset(self) -> None:
-        self._calls: dict[tuple[nn.Module, int, int], _Call] = {}
+        self._calls: dict[tuple[nn.Module | None, int, int], _Call] = {}
         self._times: dict[nn.Module, int] = {}
         self._latest: _Call | None = None
         self._pass, self._first_pass, self._backward_began = 0, 0, False
         self._parameter_gradients: dict[int, Tensor] | None = None
-        self._kept: tuple[list[_Call], Layers, Layers] | None = None
+        self._kept: tuple[Layers, Layers] | None = None
         self.activation: nn.Module | None = None
 
     @property
@@ -187,7 +189,7 @@ class Recorder:
         """
         if of is None:
             calls = self._recorded()
-            self._kept = (calls, *self._gradients_of(calls))
+            self._kept = self._gradients_of(calls)
             return
         kept = self._parameter_gradients or {}
         chosen = {id(p) for p in of}
@@ -211,23 +213,30 @@ class Recorder:
     ) -> LayerTensors:
         """What was recorded, with a leading member axis of one; passes of one step lie behind each other along B.
 
+        Good until the next step is recorded.
+
         Args:
             scale: what the loss was multiplied by before the backward pass (a gradient scaler's factor).
             saturated: as in `LayerTensors`.
         """
         calls = self._recorded()
         weight_gradients, bias_gradients = (
-            self._kept[1:] if self._kept else self._gradients_of(calls)
+            self._gradients_of(calls) if self._kept is None else self._kept
         )
-        stack = self._blocks.stack
+        stack, names = self._blocks.stack, [c.name for c in calls]
         weights = stack("weights", [flat(c.group.weights) for c in calls])
         h = [joined(c.inputs, c.gradients) for c in calls] if self._reads_inputs else []
         before = [self._weights_before([calls[i] for i in g]) for g, _ in weights.groups]
         return LayerTensors(
             preactivation_gradients=stack(
-                "gradients", [padded(list(c.gradients.values())) for c in calls], scale
+                "gradients",
+                [padded(list(c.gradients.values())) for c in calls],
+                scale,
+                names=names,
             ),
-            activations=stack("activations", [joined(c.activations, c.gradients) for c in calls]),
+            activations=stack(
+                "activations", [joined(c.activations, c.gradients) for c in calls], names=names
+            ),
             inputs=stack("inputs", h or [None] * len(calls)),
             weights=weights,
             weight_gradients=weight_gradients,
@@ -299,7 +308,8 @@ class Recorder:
         self._see_function(given)
         times = self._times[module] = self._times.get(module, 0) + 1
         for index, group in enumerate(self._of_module[module]):
-            call = self._calls.setdefault((module, index, times), _Call(group))
+            name = (module, index, times)
+            call = self._calls.setdefault(name, _Call(group, name))
             if self._reads_inputs and group.takes_input and _is_real(given):
                 call.inputs[self._pass] = units_last(given.detach(), module)
             if group.gives_output:
@@ -319,8 +329,9 @@ class Recorder:
         gradient = units_last(gradient, call.group.module)
         if pass_ in call.gradients:
             # Two losses went back through one output, one after the other.
-            gradient = call.gradients[pass_] + gradient
-        call.gradients[pass_] = gradient
+            call.gradients[pass_] = call.gradients[pass_] + gradient
+        else:
+            call.gradients[pass_] = self._placed("gradients", call, gradient)
 
     def _on_other(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         # The first leaf without parameters that keeps a layer's shape is its activation: norms mostly have
@@ -337,8 +348,15 @@ class Recorder:
             and not isinstance(module, _DropoutNd)
             and not any(True for _ in module.parameters())
         ):
-            call.activations[self._pass] = units_last(output.detach(), call.group.module)
+            h = units_last(output.detach(), call.group.module)
+            call.activations[self._pass] = self._placed("activations", call, h)
             self.activation = self.activation or module
+
+    def _placed(self, field: str, call: _Call, tensor: Tensor) -> Tensor:
+        """What the first of a step's passes recorded, beside what it did of other layers."""
+        # A graph of an earlier step may still go back.
+        first = self._pass == 0 and self._calls.get(call.name) is call
+        return self._blocks.place(field, call.name, tensor) if first else tensor
 
     def _see_function(self, given: Any) -> None:
         """The next layer is called: what it is given may be an activation that no module made."""
@@ -357,7 +375,8 @@ class Recorder:
         if maker not in _FUNCTIONS or given.numel() != call.output.numel():
             return False
         h = given.detach().reshape(call.output.shape)
-        call.activations[self._pass] = units_last(h, call.group.module)
+        h = units_last(h, call.group.module)
+        call.activations[self._pass] = self._placed("activations", call, h)
         self.activation = self.activation or _FUNCTIONS[maker]
         return True
 
