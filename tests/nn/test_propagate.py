@@ -70,21 +70,21 @@ def check(mlp, batch=11, rows=None, dtype=torch.float64):
     after = {name: value.clone() for name, value in mlp.block_state().items()}
     mlp.load_block_state(before)
     both = Propagation(mlp)
-    for keep in (False, True):
+    for keep, instead in ((False, False), (True, True), (True, False)):
         mlp.load_block_state(before)
         close(both.forward(x, key, rows), expected)
-        both.backward(slope.clone(), keep=keep)
+        both.backward(slope.clone(), keep, instead=instead)
         close(both.gradient, wanted[0])
         for name, value in mlp.block_state().items():
             close(value, after[name])
-    of_layer = {
-        i: part
-        for layers, block in both.preactivation_gradients
-        for i, part in zip(layers, block.unbind(0), strict=True)
-    }
-    assert sorted(of_layer) == list(range(5))
-    for i, gradient in enumerate(wanted[1:]):
-        close(of_layer[i], gradient)
+        of_layer = {
+            i: part
+            for layers, block in both.preactivation_gradients
+            for i, part in zip(layers, block.unbind(0), strict=True)
+        }
+        assert sorted(of_layer) == (list(range(5)) if keep else [])
+        for i, gradient in of_layer.items():
+            close(gradient, wanted[1 + i])
     for layers, block in both.activations:
         for i, part in zip(layers, block.unbind(0), strict=True):
             close(part, trace.activations[i])

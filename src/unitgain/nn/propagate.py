@@ -93,7 +93,7 @@ class Propagation:
         self._memories: dict[int, _Memory] = {}
         self._saved: list[_Saved] = []
         self._training = True
-        self._deltas: dict[int, tuple[list[Tensor], Grouped]] = {}
+        self._deltas: dict[tuple[int, bool], tuple[list[Tensor], Grouped]] = {}
         self._kept: Grouped = ()
 
     @torch.no_grad()
@@ -131,15 +131,18 @@ class Propagation:
         return self._linear(self.mlp.depth, self._save(h).h, memory.z[-1])
 
     @torch.no_grad()
-    def backward(self, output_gradient: Tensor, keep: bool = False) -> None:
+    def backward(
+        self, output_gradient: Tensor, keep: bool = False, *, instead: bool = False
+    ) -> None:
         """Write the gradient of the objective with respect to all parameters to ``gradient``.
 
         Args:
             output_gradient: with respect to what ``forward`` gave, (K, B, outputs).
             keep: keep the pre-activation gradients of all layers for ``preactivation_gradients``.
+            instead: keep them where the activations lie, which nobody reads any more: caches hold it.
         """
         memory = self._memory
-        kept, self._kept = self._deltas_for(output_gradient) if keep else ([], ())
+        kept, self._kept = self._deltas_for(output_gradient, instead) if keep else ([], ())
         last = self.mlp.depth
         d = output_gradient
         for i in range(last, -1, -1):
@@ -253,15 +256,18 @@ class Propagation:
             self._memories[rows] = _Memory([*z, head], a, activations, h, d, branch)
         return self._memories[rows]
 
-    def _deltas_for(self, output_gradient: Tensor) -> tuple[list[Tensor], Grouped]:
+    def _deltas_for(self, output_gradient: Tensor, instead: bool) -> tuple[list[Tensor], Grouped]:
         """Where pre-activation gradients go that are kept, the output layer's, which is there, last."""
         rows, last = output_gradient.shape[1], self.mlp.depth
-        if rows not in self._deltas:
-            tensors, groups = self._blocks("delta", rows)
+        if (rows, instead) not in self._deltas:
+            memory = self._memory
+            tensors, groups = (
+                (memory.a, memory.activations) if instead else self._blocks("delta", rows)
+            )
             head = self._tensor("head delta", tuple(output_gradient.shape))
-            self._deltas[rows] = [*tensors, head], (*groups, ((last,), head.unsqueeze(0)))
-        self._deltas[rows][0][last].copy_(output_gradient)
-        return self._deltas[rows]
+            self._deltas[rows, instead] = [*tensors, head], (*groups, ((last,), head.unsqueeze(0)))
+        self._deltas[rows, instead][0][last].copy_(output_gradient)
+        return self._deltas[rows, instead]
 
     def _blocks(self, name: str, rows: int) -> tuple[list[Tensor], Grouped]:
         """A tensor (K, B, D) a hidden layer, those of one width in one block; and the blocks."""

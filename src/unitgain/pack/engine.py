@@ -257,7 +257,9 @@ class Pack:
             output = self.propagation.forward(x, keys_LK, batch.rows)
             # Members' objectives are summed, so the gradient of each is its own.
             loss_KB, output_gradient = self.loss.with_slope(output, y, batch.weight)
-            self.propagation.backward(output_gradient, keep=due and self.probing.keeps_deltas)
+            keep = due and self.probing.keeps_deltas
+            instead = not self.probing.reads_activations
+            self.propagation.backward(output_gradient, keep, instead=instead)
             gradient = self._penalized(self.propagation.gradient)
             if due:
                 self.probing.before(gradient)

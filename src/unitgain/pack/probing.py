@@ -68,6 +68,7 @@ class Probing:
         self.plan, self._mlp, self._propagation = plan, mlp, propagation
         names = plan.quantities
         self.keeps_deltas = reads(names, "preactivation_gradients")
+        self.reads_activations = reads(names, "activations") or reads(names, "inputs")
         self._reads_inputs = reads(names, "inputs")
         self._keeps_theta = reads(names, "weight_updates")
         self._copies_gradient = reads(names, "weight_gradients") and not keeps_gradient
@@ -127,9 +128,10 @@ class Probing:
     def _layers_of(self, rows: int, examples: int | None) -> tuple[Layers, Layers]:
         if (rows, examples) not in self._of_batch:
             deltas = self._propagation.preactivation_gradients if self.keeps_deltas else ()
+            h = self._propagation.activations if self.reads_activations else ()
             self._of_batch[rows, examples] = (
                 self._grouped(deltas, examples),
-                self._grouped(self._propagation.activations, examples),
+                self._grouped(h, examples),
             )
         return self._of_batch[rows, examples]
 

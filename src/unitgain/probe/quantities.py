@@ -252,11 +252,20 @@ QUANTITIES: Mapping[str, Quantity] = {
     )
 }
 
+_STATISTICS = (
+    "activation_mean",
+    "activation_second_moment",
+    "activation_variance",
+    "activation_correlation",
+    "silent_fraction",
+)
+"""The order of `LayerTensors.statistics`."""
 
 _READERS: Mapping[str, frozenset[str]] = {
     "preactivation_gradients": frozenset(
         {"grad_preactivation", "gradient_noise_scale", "gradient_snr"}
     ),
+    "activations": frozenset({*_STATISTICS, "dead_fraction", "saturated_fraction"}),
     "inputs": frozenset({"gradient_noise_scale", "gradient_snr"}),
     "weight_gradients": frozenset({"grad_weight", "grad_bias", "gradient_cosine"}),
     "weight_updates": frozenset({"update_ratio"}),
@@ -272,15 +281,6 @@ _NORMED: Mapping[str, tuple[str, ...]] = {
     "update_ratio": ("weights", "weight_updates"),
 }
 """What the quantities that are norms are norms of."""
-
-_STATISTICS = (
-    "activation_mean",
-    "activation_second_moment",
-    "activation_variance",
-    "activation_correlation",
-    "silent_fraction",
-)
-"""The order of `LayerTensors.statistics`."""
 
 
 def reads(quantities: Collection[str], field: str) -> bool:
