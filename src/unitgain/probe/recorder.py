@@ -103,7 +103,7 @@ class Recorder:
             m for m in module.modules() if m not in inside and not any(True for _ in m.children())
         ]
         self._weights = distinct_weights(self.groups)
-        self._undo = ExitStack()
+        self._undo, self._hooked = ExitStack(), False
         # A number that no other hook has.
         self._key = RemovableHandle(OrderedDict()).id
         self._blocks = Blocks()
@@ -162,6 +162,7 @@ class Recorder:
         for modules, hook in ((self._of_module, self._on_layer), (self._others, self._on_other)):
             for module in modules:
                 module._forward_hooks[self._key] = hook
+        self._hooked = True
         return self
 
     def __exit__(
@@ -170,11 +171,13 @@ class Recorder:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        if not self._hooked:
+            return
         for modules in (self._of_module, self._others):
             for module in modules:
                 module._forward_hooks.pop(self._key, None)
         self._undo.close()
-        self._latest = None
+        self._hooked, self._latest = False, None
 
     def restart(self) -> None:
         """Drop the passes so far: their gradients were thrown away."""
