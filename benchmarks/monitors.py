@@ -32,7 +32,7 @@ from unitgain.train import GradientFlow
 TITLE = "Time of a step of a Lightning run with a monitor / without"
 STEPS = 50
 """Steps of an epoch."""
-ROUNDS, ROUNDS_SLOW = 8, 2
+ROUNDS, ROUNDS_SLOW = 24, 2
 
 
 @dataclass(frozen=True)
