@@ -283,7 +283,7 @@ def unitgain_engine(sweep: Sweep) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     spec = run_spec(sweep, *sweep.runs[0])
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
 
     def train(runs: list[tuple[float, int]]) -> Pack:
         specs = [run_spec(sweep, *run, every=None) for run in runs]

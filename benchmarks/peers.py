@@ -32,7 +32,7 @@ PACKAGES = ("jax", "keras", "numpy", "scikit-learn", "skorch", "torch")
 def write_rows(path: Path) -> None:
     """Keep the prepared digits where every peer finds them."""
     spec = parse({})
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     parts = {part: getattr(table.split, part) for part in ("train", "val")}
     np.savez(
         path,

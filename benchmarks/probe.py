@@ -47,7 +47,7 @@ def pack(
             "probe": probe,
         }
     )
-    tables = [open_data(spec.data, spec.split)]
+    tables = [open_data(spec)]
     return build_pack([spec], tables, build_mlp([spec], tables), torch.device("cpu"))
 
 

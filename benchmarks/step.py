@@ -39,7 +39,7 @@ def unitgain(epochs: int) -> float:
 
 def raw(epochs: int) -> float:
     """Wall-clock seconds of the loop that a tutorial shows: no metric, no validation, no logging, no checkpoint."""
-    table = open_data(spec(1).data, spec(1).split)
+    table = open_data(spec(1))
     rows = table.split.train
     x, y = torch.from_numpy(table.x[rows]).float(), torch.from_numpy(table.y[rows])
     loader = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)

@@ -69,7 +69,7 @@ def train(pack: Pack) -> list[Run]:
     # A process of the pool has not called `packs`.
     os.environ["UNITGAIN_ALLOW"] = "benchmarks"
     specs = list(pack.specs.values())
-    table = open_data(specs[0].data, specs[0].split)
+    table = open_data(specs[0])
     outputs = table.n_classes if table.task == "classification" else table.n_outputs
     q_0 = float(np.square(table.x[table.split.train]).mean())
     forecasts = [forecast_of(s, inputs=table.n_features, outputs=outputs, q_0=q_0) for s in specs]

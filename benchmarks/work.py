@@ -109,14 +109,14 @@ class Work:
 
 def pack_of(specs: Sequence[RunSpec], device: torch.device) -> Pack:
     """Runs of one shape and one table as a pack."""
-    tables = [open_data(specs[0].data, specs[0].split)] * len(specs)
+    tables = [open_data(specs[0])] * len(specs)
     return build_pack(specs, tables, build_mlp(specs, tables).to(device), device)
 
 
 def training_rows(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """The training part of the digits as unitgain prepares it."""
     spec = parse({})
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     rows = table.split.train
     x, y = torch.from_numpy(table.x[rows]).float(), torch.from_numpy(table.y[rows])
     return x.to(device), y.to(device)

@@ -10,6 +10,7 @@ import pytest
 from unitgain.data import load, open_data
 from unitgain.data.sources import csv, parquet
 from unitgain.errors import DataError
+from unitgain.spec import RunSpec
 from unitgain.spec._data import CSVNode, GroupSplitNode, TimeSplitNode
 
 TABLE = """\
@@ -262,14 +263,13 @@ def test_a_file_is_prepared_for_training(write):
     }
     group = GroupSplitNode(target="unitgain.data.splits.Group")
     with pytest.raises(DataError, match=r"table.csv: .* 'a' in 1 of 90 rows \(row 5\)"):
-        open_data(CSVNode.model_validate(node), group)
+        open_data(RunSpec(data=CSVNode.model_validate(node), split=group))
     node["impute"] = "median"
-    data = open_data(CSVNode.model_validate(node), group)
+    data = open_data(RunSpec(data=CSVNode.model_validate(node), split=group))
     assert data.feature_names == ("a", "b")
     assert np.isfinite(data.x).all()
-    latest = open_data(
-        CSVNode.model_validate(node), TimeSplitNode(target="unitgain.data.splits.Time")
-    )
+    time = TimeSplitNode(target="unitgain.data.splits.Time")
+    latest = open_data(RunSpec(data=CSVNode.model_validate(node), split=time))
     assert latest.split.test.tolist() == list(range(18))
 
 

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from unitgain.data import Split, load, make_split, open_data, prepare, table_from_arrays
+from unitgain.data.shifts import NoShift
 from unitgain.errors import DataError
+from unitgain.spec import RunSpec
 from unitgain.spec._data import (
     CustomData,
     CustomSplit,
@@ -45,7 +47,7 @@ def own(monkeypatch):
 
 
 def test_classification_is_prepared():
-    data = open_data(iris(), RANDOM)
+    data = open_data(RunSpec(data=iris(), split=RANDOM))
     assert (data.n_features, data.n_outputs, data.n_classes) == (4, 3, 3)
     assert data.y.dtype == np.int64
     assert data.class_names == ("setosa", "versicolor", "virginica")
@@ -59,7 +61,7 @@ def test_classification_is_prepared():
 @pytest.mark.parametrize("scale", ["standard", "minmax"])
 def test_targets_are_scaled_on_the_training_rows(scale):
     node = LinnerudNode(target=f"{SOURCES}.linnerud", batch_size=4, scale=scale)
-    data = open_data(node, RANDOM)
+    data = open_data(RunSpec(data=node, split=RANDOM))
     raw = load(node).y
     assert (data.n_outputs, data.n_classes) == (3, 0)
     assert data.target_names == ("Weight", "Waist", "Pulse")
@@ -70,7 +72,7 @@ def test_targets_are_scaled_on_the_training_rows(scale):
 
 def test_no_scaling_leaves_features_and_targets():
     node = diabetes(scale="none")
-    data = open_data(node, RANDOM)
+    data = open_data(RunSpec(data=node, split=RANDOM))
     raw = load(node)
     assert np.array_equal(data.x, raw.x)
     assert np.array_equal(data.y, raw.y)
@@ -82,36 +84,41 @@ def test_weights_have_mean_one_over_the_training_rows():
     x = np.arange(10.0)[:, None]
     table = table_from_arrays("toy", x, x[:, 0], task="regression", weight=weight)
     split = Split(train=[0, 1, 2, 3], val=[4, 5], test=[6, 7, 8, 9])
-    data = prepare(table, split, node=diabetes())
+    data = prepare(NoShift()(table, split), node=diabetes())
     np.testing.assert_allclose(data.weight, weight / 2.5)
     no_weight = table_from_arrays("toy", x, x[:, 0], task="regression")
-    assert (prepare(no_weight, split, node=diabetes()).weight == 1).all()
+    assert (prepare(NoShift()(no_weight, split), node=diabetes()).weight == 1).all()
 
 
 def test_weightless_training_rows_are_a_fault():
     x = np.arange(4.0)[:, None]
     table = table_from_arrays("toy", x, x, task="regression", weight=[0, 0, 1, 1])
     with pytest.raises(DataError, match="some training row must have a weight above 0, but all 2"):
-        prepare(table, Split(train=[0, 1], val=[2], test=[3]), node=diabetes())
+        prepare(NoShift()(table, Split(train=[0, 1], val=[2], test=[3])), node=diabetes())
 
 
 def test_constant_targets_are_a_fault():
     x = np.arange(4.0)[:, None]
     table = table_from_arrays("toy", x, [5, 5, 1, 2], task="regression")
     with pytest.raises(DataError, match="toy: targets must vary, but 'y' has one value in all 2"):
-        prepare(table, Split(train=[0, 1], val=[2], test=[3]), node=diabetes())
+        prepare(NoShift()(table, Split(train=[0, 1], val=[2], test=[3])), node=diabetes())
 
 
 def test_the_fingerprint_is_that_of_the_raw_table():
-    standard, minmax = (open_data(iris(scale=s), RANDOM) for s in ("standard", "minmax"))
+    standard, minmax = (
+        open_data(RunSpec(data=iris(scale=s), split=RANDOM)) for s in ("standard", "minmax")
+    )
     assert standard.fingerprint == minmax.fingerprint == load(iris()).fingerprint()
-    assert open_data(iris(max_rows=120), RANDOM).fingerprint != standard.fingerprint
+    assert (
+        open_data(RunSpec(data=iris(max_rows=120), split=RANDOM)).fingerprint
+        != standard.fingerprint
+    )
 
 
 def test_everything_repeats_whatever_numpy_drew_before():
-    first = open_data(DigitsNode(target=f"{SOURCES}.digits"), RANDOM)
+    first = open_data(RunSpec(data=DigitsNode(target=f"{SOURCES}.digits"), split=RANDOM))
     np.random.seed(9)
-    second = open_data(DigitsNode(target=f"{SOURCES}.digits"), RANDOM)
+    second = open_data(RunSpec(data=DigitsNode(target=f"{SOURCES}.digits"), split=RANDOM))
     assert np.array_equal(first.x, second.x)
     assert np.array_equal(first.split.test, second.split.test)
 
@@ -126,13 +133,13 @@ def test_max_rows_keeps_distinct_rows_in_their_order():
 
 def test_a_batch_larger_than_the_training_part_is_a_fault():
     with pytest.raises(DataError, match=r"it has 90 of 150 rows and data\.batch_size is 91"):
-        open_data(iris(batch_size=91), RANDOM)
+        open_data(RunSpec(data=iris(batch_size=91), split=RANDOM))
 
 
 def test_split_faults_name_the_table():
     node = StratifiedSplitNode(target="unitgain.data.splits.Stratified")
     with pytest.raises(DataError, match="diabetes: a stratified split needs classes"):
-        open_data(diabetes(), node)
+        open_data(RunSpec(data=diabetes(), split=node))
 
 
 def test_a_source_and_a_split_of_ones_own(own):
@@ -151,7 +158,7 @@ def test_a_source_and_a_split_of_ones_own(own):
     split_node = CustomSplit.model_validate(
         {"_target_": own(every_third), "_partial_": True, "shift": 1}
     )
-    data = open_data(data_node, split_node)
+    data = open_data(RunSpec(data=data_node, split=split_node))
     assert data.x.shape == (100, 2)
     assert data.split.val.tolist()[:2] == [0, 3]
 

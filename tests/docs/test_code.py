@@ -189,7 +189,16 @@ def test_extending_has_an_example_of_every_point():
         "callbacks",
     }
     every = {p.name for p in (ROOT / "conf").iterdir() if p.is_dir()}
-    assert groups == every - {"model", "bias_init", "trainer", "debug", "experiment", "hydra"}
+    assert groups == every - {
+        "model",
+        "bias_init",
+        "trainer",
+        "debug",
+        "experiment",
+        "hydra",
+        "shift",
+        "weighting",
+    }
 
 
 def test_extending_names_each_option_that_it_makes_in_a_command():

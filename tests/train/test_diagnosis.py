@@ -38,7 +38,7 @@ def test_a_run_measures_the_same_at_its_first_step(tmp_path):
     spec = spec_of(depth=5, norm="unitgain.nn.BatchNorm")
     fit([spec], [tmp_path])
     gradients = read_gradients(RunDirectory(tmp_path).gradients)
-    measured = measure_run(spec, open_data(spec.data, spec.split), 1)
+    measured = measure_run(spec, open_data(spec), 1)
     for name, values in measured.values.items():
         recorded = gradients.grid(name)[1][0]
         # The geometric mean of one seed goes through a logarithm and back.
@@ -47,7 +47,7 @@ def test_a_run_measures_the_same_at_its_first_step(tmp_path):
 
 def test_seeds_are_measured_as_each_alone():
     spec = spec_of(depth=4)
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     alone = [measure_run(spec.model_copy(update={"seed": k}), table, 1).slope for k in range(3)]
     together = measure_run(spec, table, 3)
     assert together.slope == pytest.approx(np.mean(alone), rel=1e-6)

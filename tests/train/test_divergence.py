@@ -26,7 +26,7 @@ def wild(diabetes):
 
 def plain_twin(spec, epochs):
     """The first step whose loss isn't finite, and the first layer there, in a plain torch loop."""
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     pack = build_pack([spec], [table], build_mlp([spec], [table]), torch.device("cpu"))
     network = pack.mlp.unpack(0).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=spec.optimizer.lr)

@@ -217,7 +217,7 @@ def test_initializer(train, lab, place):
 )
 def test_activation(train, make_spec, lab, node):
     result = train(activation=node, dropout={"_target_": "torch.nn.Identity"})
-    table = open_data(make_spec().data, make_spec().split)
+    table = open_data(make_spec())
     rows = table.split.test
     state = state_of(result, "best")
     output = logits(lambda z: lab.snake(z, 2.0), state, table.x[rows])
@@ -249,7 +249,7 @@ def test_data_source_and_split(train, lab):
 
 def test_loss(train, make_spec, lab):
     result = train(loss=function("focal", gamma=1.5), dropout={"_target_": "torch.nn.Identity"})
-    table = open_data(make_spec().data, make_spec().split)
+    table = open_data(make_spec())
     rows = table.split.val
     output = logits(torch.relu, state_of(result, "best"), table.x[rows])
     target = torch.from_numpy(table.y[rows])
@@ -290,7 +290,7 @@ def test_metrics_of_ones_own_and_of_torchmetrics(train, make_spec, lab):
         optimizer={"lr": 0.02},
         dropout={"_target_": "torch.nn.Identity"},
     )
-    table = open_data(make_spec().data, make_spec().split)
+    table = open_data(make_spec())
     rows = table.split.test
     probabilities = logits(torch.relu, state_of(result, "best"), table.x[rows]).softmax(-1)
     target = torch.from_numpy(table.y[rows])

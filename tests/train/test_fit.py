@@ -53,10 +53,7 @@ def test_run_directory_of_a_finished_run(train, make_spec):
     environment = run.read_environment()
     assert environment["device"] == "cpu"
     assert environment["isa"] == torch.backends.cpu.get_cpu_capability()
-    assert (
-        environment["data_fingerprint"]
-        == open_data(make_spec().data, make_spec().split).fingerprint
-    )
+    assert environment["data_fingerprint"] == open_data(make_spec()).fingerprint
     assert run.status == result.status == "finished"
 
 
@@ -112,7 +109,7 @@ def test_summary_says_how_it_ended(train):
 @pytest.mark.parametrize("part", ["train", "val", "test"])
 def test_classification_metrics_against_sklearn(train, make_spec, part):
     result = train(trainer={"max_epochs": 5}, optimizer={"lr": 0.02})
-    table = open_data(make_spec().data, make_spec().split)
+    table = open_data(make_spec())
     path = result.directory / "checkpoints" / "best.ckpt"
     logits, rows = predictions(path, table, part, (4, 8, 8, 3))
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -132,7 +129,7 @@ def test_classification_metrics_against_sklearn(train, make_spec, part):
 
 def test_regression_metrics_are_in_the_targets_own_units(train, make_spec, diabetes):
     result = train(data=diabetes, trainer={"max_epochs": 5}, optimizer={"lr": 0.01})
-    table = open_data(make_spec(data=diabetes).data, make_spec(data=diabetes).split)
+    table = open_data(make_spec(data=diabetes))
     path = result.directory / "checkpoints" / "best.ckpt"
     scaled, rows = predictions(path, table, "test", (10, 8, 8, 1))
     guess = scaled * table.y_scale + table.y_mean
@@ -151,7 +148,7 @@ def test_regression_metrics_are_in_the_targets_own_units(train, make_spec, diabe
 def test_several_targets(train, make_spec):
     data = {"_target_": "unitgain.data.sources.linnerud", "task": "regression", "batch_size": 4}
     result = train(data=data)
-    table = open_data(make_spec(data=data).data, make_spec(data=data).split)
+    table = open_data(make_spec(data=data))
     path = result.directory / "checkpoints" / "best.ckpt"
     scaled, rows = predictions(path, table, "test", (3, 8, 8, 3))
     error = (scaled - table.y[rows]) * table.y_scale

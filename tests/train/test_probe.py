@@ -155,7 +155,7 @@ def noise_of(gradient, inputs):
 
 def brute_force(spec, steps):
     """The quantities of the first steps of a run, by autograd on plain layers."""
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     pack = build_pack([spec], [table], build_mlp([spec], [table]), torch.device("cpu"))
     network = pack.mlp.unpack(0).train()
     linears = [m for m in network if isinstance(m, nn.Linear)]

@@ -19,7 +19,7 @@ SGD = "unitgain.pack.optim.SGD"
 
 def untrained(spec):
     """The pack of a run before its first step, and its network as plain torch layers."""
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     pack = build_pack([spec], [table], build_mlp([spec], [table]), torch.device("cpu"))
     return pack, pack.mlp.unpack(0).train()
 
@@ -233,7 +233,7 @@ def test_rows_of_weight_zero_have_no_part_in_training(train, weighted):
 def test_loss_is_the_weighted_mean(train, make_spec, weighted):
     changes = {"data": weighted("t") | {"batch_size": 72}, "trainer": {"precision": "64"}}
     _pack, network = untrained(make_spec(**changes))
-    table = open_data(make_spec(**changes).data, make_spec(**changes).split)
+    table = open_data(make_spec(**changes))
     rows = table.split.train
     output = network(torch.from_numpy(table.x[rows])).detach().numpy()[:, 0]
     error = (output - table.y[rows, 0]) ** 2
@@ -295,7 +295,7 @@ def test_each_epoch_has_an_order_of_its_own_and_each_row_once(make_spec):
         rows = [batch.index[: batch.rows].tolist() for batch in pack.data.epoch(epoch)]
         orders.append([row for batch in rows for row in batch])
     assert orders[0] == orders[2] != orders[1]
-    train = open_data(make_spec().data, make_spec().split).split.train
+    train = open_data(make_spec()).split.train
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(train.tolist())
     other, _ = untrained(make_spec(seed=1))
     assert other.data.epoch(0)[0].index.tolist() != pack.data.epoch(0)[0].index.tolist()

@@ -45,7 +45,7 @@ def test_an_epoch_holds_every_training_row_once_and_the_next_has_another_order()
 
 def test_the_order_is_that_of_a_packed_run_with_the_same_seed():
     spec = parse({"data": IRIS, "seed": 3})
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     packed = PackData([table], [3], batch_size=20)
     for batch, (x, y) in zip(
         packed.epoch(0), TableDataModule(IRIS, seed=3).train_dataloader(), strict=True

@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     from unitgain.report.coordinates import coordinates_figure
 
     torch.set_num_threads(spec.trainer.threads)
-    table = open_data(spec.data, spec.split)
+    table = open_data(spec)
     found = coordinate_check(spec, table, own.widths, own.steps, own.seeds)
     _show(spec, found, own.steps)
     coordinates_figure(found.widths, found.size_WL, found.change_WL, own.steps, own.plot)

@@ -1,12 +1,22 @@
 """Tables from sources, their validation, splits, and what training consumes.
 
 A source is a callable that returns a `Table` (shipped ones: `unitgain.data.sources`); a split is
-a callable from a table to a `Split` (shipped ones: `unitgain.data.splits`).
+a callable from a table to a `Split` (shipped ones: `unitgain.data.splits`); a shift makes a
+`Shifted` source and target of these (shipped ones: `unitgain.data.shifts`).
 """
 
 from unitgain.data._checks import DataWarning, check_split, check_table
 from unitgain.data._encoder import Encoder, fit_encoder
-from unitgain.data._prepare import Prepared, load, make_split, open_data, prepare
+from unitgain.data._prepare import (
+    Prepared,
+    load,
+    make_shift,
+    make_split,
+    open_data,
+    prepare,
+    prepared_key,
+)
+from unitgain.data._shifted import Shift, Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import CategoricalColumn, Table, Task, table_from_arrays
 
@@ -15,6 +25,8 @@ __all__ = [
     "DataWarning",
     "Encoder",
     "Prepared",
+    "Shift",
+    "Shifted",
     "Split",
     "Table",
     "Task",
@@ -22,8 +34,10 @@ __all__ = [
     "check_table",
     "fit_encoder",
     "load",
+    "make_shift",
     "make_split",
     "open_data",
     "prepare",
+    "prepared_key",
     "table_from_arrays",
 ]

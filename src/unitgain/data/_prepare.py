@@ -7,11 +7,13 @@ import numpy as np
 
 from unitgain.data._checks import check_split, check_table
 from unitgain.data._encoder import Encoder, fit_encoder
+from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Floats, Ints, Table, Task
 from unitgain.errors import DataError
-from unitgain.spec import instantiate
+from unitgain.spec import RunSpec, instantiate
 from unitgain.spec._data import DataNode, SplitNode
+from unitgain.spec._shift import ShiftNode
 
 # Which rows ``max_rows`` keeps is no parameter: a smaller table, the same for every run.
 _SUBSAMPLE_SEED = 0x524F5753
@@ -29,6 +31,7 @@ class Prepared:
         y_scale: (T,) float64, 1 for classification.
         weight: (N,) float64 sample weights with mean one over the training rows.
         split: The rows of the three parts.
+        shifted: The raw table and what is known of the shift between its parts.
         task: ``classification`` or ``regression``.
         n_classes: C, 0 for regression.
         feature_names: D names, after encoding.
@@ -44,6 +47,7 @@ class Prepared:
     y_scale: Floats
     weight: Floats
     split: Split
+    shifted: Shifted
     task: Task
     n_classes: int
     feature_names: tuple[str, ...]
@@ -87,20 +91,20 @@ def load(node: DataNode) -> Table:
     return table.take(np.sort(rng.permutation(table.n_rows)[: node.max_rows]))
 
 
-def prepare(table: Table, split: Split, *, node: DataNode) -> Prepared:
-    """Encode, impute and scale, fitted on the training rows of ``split``.
+def prepare(shifted: Shifted, *, node: DataNode) -> Prepared:
+    """Encode, impute and scale, fitted on the training rows.
 
     Regression targets are scaled to mean 0 and standard deviation 1, unless ``node.scale`` is
     ``none``, which leaves features and targets as they are.
 
     Args:
-        table: A checked table.
-        split: Its parts.
+        shifted: A checked table with its parts.
         node: ``scale`` and ``impute`` are read from it.
 
     Raises:
         DataError: What can't be fitted on the training rows, see `fit_encoder`.
     """
+    table, split = shifted.table, shifted.split
     encoder = fit_encoder(table, split.train, scale=node.scale, impute=node.impute)
     y_mean, y_scale = _target_scaling(table, split.train, scaled=node.scale != "none")
     y = table.y if table.task == "classification" else (table.y - y_mean) / y_scale
@@ -111,6 +115,7 @@ def prepare(table: Table, split: Split, *, node: DataNode) -> Prepared:
         y_scale=y_scale,
         weight=_normalised_weight(table, split.train),
         split=split,
+        shifted=shifted,
         task=table.task,
         n_classes=len(table.class_names),
         feature_names=encoder.feature_names,
@@ -121,26 +126,28 @@ def prepare(table: Table, split: Split, *, node: DataNode) -> Prepared:
     )
 
 
-def open_data(
-    data_node: DataNode, split_node: SplitNode, loaded: dict[str, Table] | None = None
-) -> Prepared:
-    """Load, check, split, check and prepare.
+def open_data(spec: RunSpec, loaded: dict[str, Table] | None = None) -> Prepared:
+    """Load, check, split, shift, check and prepare.
 
     Args:
-        data_node: What to load.
-        split_node: How to split it.
+        spec: What to load, how to split it and how to shift its target rows.
         loaded: Tables that need not be loaded again, by the text of their nodes; this one joins them.
 
     Raises:
         DataError: Every fault found at the first of these steps that has one.
     """
-    loaded, key = {} if loaded is None else loaded, repr(data_node)
+    loaded, key = {} if loaded is None else loaded, repr(spec.data)
     if key not in loaded:
-        loaded[key] = load(data_node)
+        loaded[key] = load(spec.data)
     table = loaded[key]
-    split = make_split(split_node, table)
-    check_split(table, split, batch_size=data_node.batch_size)
-    return prepare(table, split, node=data_node)
+    shifted = make_shift(spec.shift, table, make_split(spec.split, table))
+    check_split(shifted.table, shifted.split, batch_size=spec.data.batch_size)
+    return prepare(shifted, node=spec.data)
+
+
+def prepared_key(spec: RunSpec) -> str:
+    """A text that two runs share only if `open_data` gives both the same."""
+    return f"{spec.data!r} {spec.split!r} {spec.shift!r} {spec.weighting!r}"
 
 
 def make_split(node: SplitNode, table: Table) -> Split:
@@ -152,6 +159,17 @@ def make_split(node: SplitNode, table: Table) -> Split:
             f"{type(split).__name__}"
         )
     return split
+
+
+def make_shift(node: ShiftNode, table: Table, split: Split) -> Shifted:
+    """The source and target rows that a shift node makes of a split."""
+    shifted = instantiate(node, _key_="shift")(table, split)
+    if not isinstance(shifted, Shifted):
+        raise DataError(
+            f"shift: a shift must return a unitgain.data.Shifted, but {node.target} returned "
+            f"{type(shifted).__name__}"
+        )
+    return shifted
 
 
 def _target_scaling(table: Table, train: Ints, *, scaled: bool) -> tuple[Floats, Floats]:

@@ -49,6 +49,16 @@ from unitgain.spec._nodes import (
     ReLU,
     Trainer,
 )
+from unitgain.spec._shift import (
+    SHIFT_NODES,
+    WEIGHTING_NODES,
+    CustomShift,
+    CustomWeighting,
+    NoShiftNode,
+    ShiftNode,
+    UniformNode,
+    WeightingNode,
+)
 from unitgain.spec._slot import slot
 
 Quantity = Literal[
@@ -139,6 +149,8 @@ class RunSpec(Node):
     split: Annotated[SplitNode, slot(SPLIT_NODES, CustomSplit)] = RandomSplitNode(
         target="unitgain.data.splits.Random"
     )
+    shift: Annotated[ShiftNode, slot(SHIFT_NODES, CustomShift)] = NoShiftNode()
+    weighting: Annotated[WeightingNode, slot(WEIGHTING_NODES, CustomWeighting)] = UniformNode()
     probe: Probe = Probe()
     trainer: Trainer = Trainer()
     debug: Debug | None = None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from unitgain.data import Table, open_data
+from unitgain.data import Table, open_data, prepared_key
 from unitgain.pack.shape import signature
 from unitgain.pack.size import Cost, member_cost, members_on_cpu
 from unitgain.spec import RunSpec
@@ -50,7 +50,7 @@ class Tables:
             UnitgainError: it can't be used.
             Exception: what a source of the user's own raises.
         """
-        key = f"{spec.data!r} {spec.split!r}"
+        key = prepared_key(spec)
         if key not in self._shapes:
             try:
                 self._shapes[key] = self._open(spec)
@@ -66,7 +66,7 @@ class Tables:
         if data in self._unloadable:
             raise self._unloadable[data]
         try:
-            prepared = open_data(spec.data, spec.split, self._loaded)
+            prepared = open_data(spec, self._loaded)
         except Exception as error:
             if data not in self._loaded:
                 self._unloadable[data] = error

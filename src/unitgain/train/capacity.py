@@ -54,7 +54,7 @@ def members_within(budget: float, peak: Callable[[int], float]) -> int:
 def trial(spec: RunSpec, members: int, device: torch.device) -> None:
     """Do with so many copies of a run, for a few steps, what takes memory in training: a measured step among them."""
     specs = [spec] * members
-    tables = [open_data(spec.data, spec.split)] * members
+    tables = [open_data(spec)] * members
     mlp = build_mlp(specs, tables, fill=False).to(device)
     pack = build_pack(specs, tables, mlp, device, fresh=False)
     steps = iter(range(_STEPS))

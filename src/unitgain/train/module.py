@@ -6,7 +6,7 @@ from typing import final
 import lightning.pytorch as pl
 import torch
 
-from unitgain.data import Prepared, Table, open_data
+from unitgain.data import Prepared, Table, open_data, prepared_key
 from unitgain.errors import ConfigError
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.pack.engine import Pack, Prediction, Steps
@@ -47,9 +47,9 @@ class PackedDataModule(pl.LightningDataModule):
         opened: dict[str, Prepared] = {}
         self.tables: list[Prepared] = []
         for spec in specs:
-            key = f"{spec.data!r} {spec.split!r}"
+            key = prepared_key(spec)
             if key not in opened:
-                opened[key] = open_data(spec.data, spec.split, loaded)
+                opened[key] = open_data(spec, loaded)
             self.tables.append(opened[key])
 
     def train_dataloader(self) -> Once:

@@ -85,7 +85,7 @@ class Bench:
     @classmethod
     def of(cls, spec: RunSpec, seeds: int) -> "Bench":
         """That of a run."""
-        table = open_data(spec.data, spec.split)
+        table = open_data(spec)
         x_ND = table.x[table.split.train]
         return cls(table, seeds, float(np.mean(np.square(x_ND, dtype=np.float64))))
 

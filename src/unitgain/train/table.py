@@ -80,7 +80,7 @@ class TableDataModule(pl.LightningDataModule):
     def table(self) -> Prepared:
         """The table, opened, split and prepared; there after ``setup``."""
         if self._table is None:
-            self._table = open_data(self._spec.data, self._spec.split)
+            self._table = open_data(self._spec)
         return self._table
 
     def setup(self, stage: str) -> None:
