@@ -48,6 +48,14 @@ from unitgain.shift.risk import (
     select_exponent,
     should_correct,
 )
+from unitgain.shift.sequential import (
+    ConformalPValues,
+    Effect,
+    SequentialTest,
+    SimpleJumper,
+    StreamScores,
+    effects,
+)
 from unitgain.shift.transforms import clip, flatten, normalise
 
 __all__ = [
@@ -63,9 +71,11 @@ __all__ = [
     "Calibrator",
     "Classifier",
     "ClassifierTest",
+    "ConformalPValues",
     "DensityRatio",
     "Detection",
     "Diagnostics",
+    "Effect",
     "Estimator",
     "Features",
     "Gate",
@@ -82,6 +92,9 @@ __all__ = [
     "RuLSIF",
     "ScaledEstimator",
     "Selection",
+    "SequentialTest",
+    "SimpleJumper",
+    "StreamScores",
     "TargetRisk",
     "TwoSampleTest",
     "Uniform",
@@ -94,6 +107,7 @@ __all__ = [
     "diagnose",
     "doubly_robust_risk",
     "effective_sample_size",
+    "effects",
     "flatten",
     "importance_weighted_risk",
     "normalise",
