@@ -21,6 +21,7 @@ COMPONENT_GROUPS = (
     "norm",
     "optimizer",
     "scheduler",
+    "shift",
     "split",
 )
 NESTED_GROUPS = ("logger", "metrics")

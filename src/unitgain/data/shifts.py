@@ -8,11 +8,12 @@ from typing import final
 
 import numpy as np
 
+from unitgain.data._covariate_shifts import PCATilt
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Table
 
-__all__ = ["NoShift", "Shifted"]
+__all__ = ["NoShift", "PCATilt", "Shifted"]
 
 
 @final

@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from unitgain.spec._base import Component, Custom, Fraction
+from unitgain.spec._base import Component, Custom, Fraction, NonNegative
 from unitgain.spec._data import Seed
+
+TestRows = Literal["population", "complement"]
+Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 ESTIMATION = frozenset({"exponent", "largest", "seed"})
 
@@ -30,6 +33,16 @@ class NoShiftNode(ShiftNode):
     target: Literal["unitgain.data.shifts.NoShift"] = Field(
         "unitgain.data.shifts.NoShift", alias="_target_"
     )
+
+
+class PCATiltNode(ShiftNode):
+    """Source rows lie low along the first principal component."""
+
+    target: Literal["unitgain.data.shifts.PCATilt"] = Field(alias="_target_")
+    strength: NonNegative = 3.0
+    seed: Seed = 0
+    kept: Kept = 0.5
+    test_rows: TestRows = "population"
 
 
 class WeightingNode(Component):
@@ -70,5 +83,8 @@ class UniformNode(WeightingNode):
         return False
 
 
-SHIFT_NODES: tuple[type[ShiftNode], ...] = (NoShiftNode,)
+SHIFT_NODES: tuple[type[ShiftNode], ...] = (
+    NoShiftNode,
+    PCATiltNode,
+)
 WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (UniformNode,)

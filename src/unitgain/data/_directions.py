@@ -1,0 +1,55 @@
+"""Directions in the space of a table's numeric features, along which source and target differ."""
+
+import numpy as np
+
+from unitgain.data._table import Floats, Table
+from unitgain.errors import DataError
+
+
+def standardised(table: Table) -> Floats:
+    """(N, D) numeric features with mean 0 and standard deviation 1 over all rows.
+
+    Missing values and constant features are 0.
+
+    Raises:
+        DataError: Without a numeric feature.
+    """
+    x_ND = table.x
+    if not x_ND.shape[1]:
+        raise DataError(
+            f"{table.name}: shift: this shift needs a numeric feature, but the table has none; "
+            f"set data.encoding=ordinal beforehand, or choose shift=domain"
+        )
+    known = ~np.isnan(x_ND)
+    count_D = known.sum(axis=0)
+    filled = np.where(known, x_ND, 0.0)
+    centred = np.where(known, x_ND - filled.sum(axis=0) / count_D, 0.0)
+    spread_D = np.sqrt((centred**2).sum(axis=0) / count_D)
+    return np.asarray(centred / np.where(spread_D > 0, spread_D, 1.0), dtype=np.float64)
+
+
+def first_component(x_ND: Floats) -> Floats:
+    """(N,) the first principal component, standardised; its largest loading is positive.
+
+    Raises:
+        DataError: Where no feature varies.
+    """
+    _, vectors = np.linalg.eigh(x_ND.T @ x_ND)
+    loading_D = vectors[:, -1]
+    return projection(x_ND, loading_D * np.sign(loading_D[np.abs(loading_D).argmax()]))
+
+
+def projection(x_ND: Floats, direction_D: Floats) -> Floats:
+    """(N,) ``x . direction``, with mean 0 and standard deviation 1.
+
+    Raises:
+        DataError: Where it doesn't vary.
+    """
+    z_N = x_ND @ direction_D
+    spread = z_N.std()
+    if not spread > 1e-12:
+        raise DataError(
+            "shift: the features that rows are selected by must vary, but they are constant; "
+            "choose others"
+        )
+    return np.asarray((z_N - z_N.mean()) / spread, dtype=np.float64)

@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+
+from unitgain.data import table_from_arrays
+from unitgain.data._directions import first_component, standardised
+from unitgain.data._selection import proportional, systematic_sample
+from unitgain.data.shifts import NoShift, PCATilt
+from unitgain.data.splits import Random
+from unitgain.errors import DataError
+
+SEEDS = 200
+
+
+def table(n=600, classes=(0.5, 0.3, 0.2), **more):
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, 3)) @ [[1.0, 0.8, 0.3], [0.0, 0.6, 0.2], [0.0, 0.0, 0.9]]
+    y = rng.choice(len(classes), size=n, p=classes)
+    names = [f"c{c}" for c in range(len(classes))]
+    return table_from_arrays("toy", x, y, task="classification", class_names=names, **more)
+
+
+def selections(seed=0, strength=2.0):
+    return [
+        PCATilt(strength, seed),
+        PCATilt(strength, seed, kept=0.4, test_rows="complement"),
+    ]
+
+
+COUNT = len(selections())
+
+
+@pytest.mark.parametrize("kind", range(COUNT))
+def test_kept_rows_are_rows_of_their_parts(kind):
+    whole = table()
+    base = Random()(whole)
+    shifted = selections()[kind](whole, base)
+    for part, given in zip(shifted.split.parts(), base.parts(), strict=True):
+        assert np.isin(part, given).all()
+        assert (np.diff(part) > 0).all()
+
+
+@pytest.mark.parametrize("kind", range(COUNT))
+def test_sizes_depend_on_neither_seed_nor_strength(kind):
+    whole = table()
+    sizes = {
+        tuple(len(p) for p in selections(seed, a)[kind](whole, Random(seed=s)(whole)).split.parts())
+        for seed in range(3)
+        for a in (0.0, 1.0, 3.0)
+        for s in range(3)
+    }
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("kind", range(COUNT))
+def test_the_seed_alone_decides(kind):
+    whole = table()
+    first, again, other = (
+        selections(seed)[kind](whole, Random()(whole)).split.train.tolist() for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize("kind", range(COUNT))
+def test_weights_have_mean_one_over_training_rows(kind):
+    whole = table()
+    shifted = selections()[kind](whole, Random()(whole))
+    assert shifted.ratio.shape == (whole.n_rows,)
+    assert shifted.ratio[shifted.split.train].mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", range(COUNT))
+def test_weighted_source_means_are_target_means(kind):
+    """Both are means over repeated draws: Horvitz and Thompson's estimate has no bias."""
+    whole = table()
+    base = Random()(whole)
+    x = standardised(whole)
+    differences = []
+    for seed in range(SEEDS):
+        shifted = selections(seed)[kind](whole, base)
+        source = np.average(
+            x[shifted.split.train], axis=0, weights=shifted.ratio[shifted.split.train]
+        )
+        target = x[shifted.split.test].mean(axis=0)
+        differences.append(source - target)
+    # What the base split's own parts differ by is the same in every draw.
+    fixed = 4 / np.sqrt(min(len(part) for part in base.parts()))
+    assert np.abs(np.mean(differences, axis=0)).max() < fixed
+    plain = np.mean([x[selections(s)[kind](whole, base).split.train].mean(0) for s in range(20)], 0)
+    tilt = np.abs(plain - x[base.train].mean(0)).max()
+    assert tilt > 0.3
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0, 3.0])
+def test_the_training_rows_stand_for_all_rows_of_their_part(strength):
+    """The mean over seeds of sum of w f over kept rows is the sum of f over the part."""
+    whole = table()
+    base = Random()(whole)
+    z = first_component(standardised(whole))
+    sums = []
+    for seed in range(SEEDS):
+        shifted = PCATilt(strength, seed)(whole, base)
+        train = shifted.split.train
+        sums.append([(shifted.ratio[train] * f[train]).sum() for f in (np.ones_like(z), z)])
+    count = len(base.train) / 2
+    error = np.std(sums, axis=0) / np.sqrt(SEEDS)
+    assert np.mean(sums, axis=0)[0] == pytest.approx(count)
+    assert abs(np.mean(sums, axis=0)[1] - z[base.train].mean() * count) < 4 * error[1]
+
+
+def test_bound_and_effective_share_are_those_of_the_probabilities():
+    whole = table()
+    base = Random()(whole)
+    shifted = PCATilt(2.0)(whole, base)
+    z = first_component(standardised(whole))
+    p = np.clip(1 / (1 + np.exp(2 * z)), 0.02, 1)
+    pi = np.ones(len(p))
+    for rows in base.parts():
+        low, high = 0.0, 100.0
+        for _ in range(200):
+            middle = (low + high) / 2
+            above = np.minimum(1, middle * p[rows]).sum() > round(len(rows) / 2)
+            low, high = (low, middle) if above else (middle, high)
+        pi[rows] = np.minimum(1, low * p[rows])
+    density = pi / pi.sum()
+    w = 1 / len(pi) / density
+    assert shifted.bound == pytest.approx(w.max())
+    assert shifted.ess_share == pytest.approx(1 / (density * w**2).sum())
+    train = shifted.split.train
+    assert shifted.ratio[train] == pytest.approx(w[train] / w[train].mean())
+
+
+def test_no_strength_is_no_shift():
+    whole = table()
+    shifted = PCATilt(0.0)(whole, Random()(whole))
+    assert shifted.bound == pytest.approx(1.0)
+    assert shifted.ess_share == pytest.approx(1.0)
+    assert shifted.ratio[shifted.split.train] == pytest.approx(1.0)
+    assert NoShift()(whole, Random()(whole)).ess_share == 1.0
+
+
+def test_inclusion_frequencies_are_the_probabilities():
+    probability = proportional(np.exp(np.random.default_rng(0).normal(size=40)), 13)
+    assert probability.sum() == pytest.approx(13)
+    assert (probability == 1).any()
+    draws = 4000
+    counts = np.zeros(40)
+    generator = np.random.default_rng(1)
+    for _ in range(draws):
+        rows = systematic_sample(probability, generator)
+        assert len(np.unique(rows)) == 13
+        counts[rows] += 1
+    error = np.sqrt(probability * (1 - probability) / draws)
+    assert (np.abs(counts / draws - probability) <= 4.5 * error + 1e-12).all()
+
+
+def test_a_row_of_no_probability_is_never_drawn():
+    probability = np.array([0.5, 0.0, 0.5, 1.0, 0.0, 0.0])
+    for seed in range(50):
+        rows = systematic_sample(probability, np.random.default_rng(seed))
+        assert rows.tolist() in ([0, 3], [2, 3])
+
+
+def test_missing_values_and_constant_features_select_nothing():
+    whole = table()
+    x = np.column_stack([whole.x, np.full(whole.n_rows, 3.0)])
+    x[::7, 1] = np.nan
+    z = standardised(table_from_arrays("toy", x, whole.y, task="classification"))
+    assert (z[::7, 1] == 0).all()
+    assert (z[:, 3] == 0).all()
+    assert z[:, 0].std() == pytest.approx(1.0)
+    assert first_component(z).std() == pytest.approx(1.0)
+
+
+def test_without_a_feature_that_varies_the_fault_is_told():
+    flat = table_from_arrays("flat", np.ones((20, 2)), np.arange(20.0), task="regression")
+    with pytest.raises(DataError, match="must vary, but they are constant"):
+        PCATilt()(flat, Random()(flat))
+    bare = table_from_arrays("bare", np.ones((20, 0)), np.arange(20.0), task="regression")
+    with pytest.raises(DataError, match="bare: shift: this shift needs a numeric feature"):
+        PCATilt()(bare, Random()(bare))
+
+
+def test_a_part_without_rows_is_told():
+    few = table(6)
+    with pytest.raises(DataError, match="toy: shift: the test part needs a row, but of its 1 rows"):
+        PCATilt(kept=0.9, test_rows="complement")(few, Random()(few))
