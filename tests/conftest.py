@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from unitgain.data import Split, prepare, table_from_arrays
+from unitgain.data.shifts import NoShift
 from unitgain.nn.dropout import keep_mask, mask_keys
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.spec import instantiate, parse
@@ -109,7 +110,7 @@ def _table(
     else:
         table = table_from_arrays("toy", x, np.sin(signal), task="regression", weight=weight)
     split = split or Split(*np.split(np.arange(rows), [train, train + val]))
-    return prepare(table, split, node=spec.data)
+    return prepare(NoShift()(table, split), node=spec.data)
 
 
 def _pack(specs, table=None, **shape):

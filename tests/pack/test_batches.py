@@ -232,6 +232,7 @@ def weighted_and_replicated(lab, task):
             "x": weighted.x[rows],
             "y": weighted.y[rows],
             "weight": np.ones(len(rows)),
+            "eval_weight": np.ones(len(rows)),
             "split": Split(*np.split(np.arange(len(rows)), sizes)),
         }
     )

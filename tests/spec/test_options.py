@@ -23,6 +23,7 @@ COMPONENT_GROUPS = (
     "scheduler",
     "shift",
     "split",
+    "weighting",
 )
 NESTED_GROUPS = ("logger", "metrics")
 OPTIONS = [

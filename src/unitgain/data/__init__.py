@@ -7,6 +7,7 @@ a callable from a table to a `Split` (shipped ones: `unitgain.data.splits`); a s
 
 from unitgain.data._checks import DataWarning, check_split, check_table
 from unitgain.data._encoder import Encoder, fit_encoder
+from unitgain.data._importance import Importance
 from unitgain.data._prepare import (
     Prepared,
     load,
@@ -24,6 +25,7 @@ __all__ = [
     "CategoricalColumn",
     "DataWarning",
     "Encoder",
+    "Importance",
     "Prepared",
     "Shift",
     "Shifted",

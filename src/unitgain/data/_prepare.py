@@ -7,13 +7,14 @@ import numpy as np
 
 from unitgain.data._checks import check_split, check_table
 from unitgain.data._encoder import Encoder, fit_encoder
+from unitgain.data._importance import Importance, estimate_importance
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Floats, Ints, Table, Task
 from unitgain.errors import DataError
 from unitgain.spec import RunSpec, instantiate
 from unitgain.spec._data import DataNode, SplitNode
-from unitgain.spec._shift import ShiftNode
+from unitgain.spec._shift import ShiftNode, WeightingNode
 
 # Which rows ``max_rows`` keeps is no parameter: a smaller table, the same for every run.
 _SUBSAMPLE_SEED = 0x524F5753
@@ -29,7 +30,11 @@ class Prepared:
         y: (N,) int64 class codes, or (N, T) float64 targets, scaled: ``(y - y_mean) / y_scale``.
         y_mean: (T,) float64, 0 for classification.
         y_scale: (T,) float64, 1 for classification.
-        weight: (N,) float64 sample weights with mean one over the training rows.
+        weight: (N,) float64 what a row's loss counts in training: its sample weight, with mean one over the
+            training rows, times its importance in training.
+        eval_weight: (N,) float64 what it counts in losses and metrics of a part: its sample weight, in training
+            and validation rows times its full importance.
+        importance: The weights of source rows for their target; None for ``weighting=none``.
         split: The rows of the three parts.
         shifted: The raw table and what is known of the shift between its parts.
         task: ``classification`` or ``regression``.
@@ -46,6 +51,8 @@ class Prepared:
     y_mean: Floats
     y_scale: Floats
     weight: Floats
+    eval_weight: Floats
+    importance: Importance | None
     split: Split
     shifted: Shifted
     task: Task
@@ -91,7 +98,9 @@ def load(node: DataNode) -> Table:
     return table.take(np.sort(rng.permutation(table.n_rows)[: node.max_rows]))
 
 
-def prepare(shifted: Shifted, *, node: DataNode) -> Prepared:
+def prepare(
+    shifted: Shifted, *, node: DataNode, weighting: WeightingNode | None = None
+) -> Prepared:
     """Encode, impute and scale, fitted on the training rows.
 
     Regression targets are scaled to mean 0 and standard deviation 1, unless ``node.scale`` is
@@ -100,20 +109,25 @@ def prepare(shifted: Shifted, *, node: DataNode) -> Prepared:
     Args:
         shifted: A checked table with its parts.
         node: ``scale`` and ``impute`` are read from it.
+        weighting: How source rows are weighted for their target; None: not at all.
 
     Raises:
-        DataError: What can't be fitted on the training rows, see `fit_encoder`.
+        DataError: What can't be fitted on the training rows, see `fit_encoder` and `estimate_importance`.
     """
     table, split = shifted.table, shifted.split
     encoder = fit_encoder(table, split.train, scale=node.scale, impute=node.impute)
     y_mean, y_scale = _target_scaling(table, split.train, scaled=node.scale != "none")
     y = table.y if table.task == "classification" else (table.y - y_mean) / y_scale
+    x_ND, given_N = encoder.encode(table), _normalised_weight(table, split.train)
+    importance = None if weighting is None else estimate_importance(x_ND, split, shifted, weighting)
     return Prepared(
-        x=encoder.encode(table),
+        x=x_ND,
         y=y,
         y_mean=y_mean,
         y_scale=y_scale,
-        weight=_normalised_weight(table, split.train),
+        weight=given_N if importance is None else given_N * importance.training_N,
+        eval_weight=given_N if importance is None else given_N * importance.full_N,
+        importance=importance,
         split=split,
         shifted=shifted,
         task=table.task,
@@ -127,10 +141,11 @@ def prepare(shifted: Shifted, *, node: DataNode) -> Prepared:
 
 
 def open_data(spec: RunSpec, loaded: dict[str, Table] | None = None) -> Prepared:
-    """Load, check, split, shift, check and prepare.
+    """Load, check, split, shift, check, prepare and weigh.
 
     Args:
-        spec: What to load, how to split it and how to shift its target rows.
+        spec: What to load, how to split it, how to shift its target rows and how to weigh
+            its source rows.
         loaded: Tables that need not be loaded again, by the text of their nodes; this one joins them.
 
     Raises:
@@ -142,7 +157,7 @@ def open_data(spec: RunSpec, loaded: dict[str, Table] | None = None) -> Prepared
     table = loaded[key]
     shifted = make_shift(spec.shift, table, make_split(spec.split, table))
     check_split(shifted.table, shifted.split, batch_size=spec.data.batch_size)
-    return prepare(shifted, node=spec.data)
+    return prepare(shifted, node=spec.data, weighting=spec.weighting)
 
 
 def prepared_key(spec: RunSpec) -> str:

@@ -72,6 +72,7 @@ class PackData:
         offset = {id(t): int(start) for t, start in zip(distinct, starts, strict=False)}
         self.table, self.seeds = tables[0], tuple(seeds)
         self.quantum = quantum
+        self.has_importance = any(t.importance is not None for t in tables)
         self._rows = {part: _rows_of(tables, offset, part) for part in ("train", "val", "test")}
         if train_batches is not None:
             self._rows["train"] = self._rows["train"][:, : train_batches * batch_size]
@@ -87,8 +88,9 @@ class PackData:
         targets = torch.from_numpy(np.concatenate([t.y for t in distinct]))
         self.x = torch.from_numpy(np.concatenate([t.x for t in distinct])).to(device, dtype)
         self.y = targets.to(device, dtype if targets.is_floating_point() else torch.int64)
-        self.weight = torch.from_numpy(np.concatenate([t.weight for t in distinct])).to(
-            device, dtype
+        self.weight, self.eval_weight = (
+            torch.from_numpy(np.concatenate([getattr(t, name) for t in distinct])).to(device, dtype)
+            for name in ("weight", "eval_weight")
         )
         self.y_mean_K1T, self.y_scale_K1T = (
             torch.from_numpy(np.stack([getattr(t, name) for t in tables])[:, None]).to(
@@ -120,9 +122,9 @@ class PackData:
         row_KN = self._rows["train"].gather(1, order_KN)
         used = self.full_steps * self.batch_size
         full_SKB = row_KN[:, :used].view(self.members, -1, self.batch_size).transpose(0, 1)
-        batches = self._batches(full_SKB, self.batch_size)
+        batches = self._batches(full_SKB, self.batch_size, self.weight)
         if self.last_rows:
-            batches += self._batches(row_KN[None, :, used:], self.last_rows)
+            batches += self._batches(row_KN[None, :, used:], self.last_rows, self.weight)
         return batches
 
     def part_batches(self, part: Part, limit: int) -> list[Batch]:
@@ -130,7 +132,7 @@ class PackData:
         return [
             b
             for i in torch.split(self._rows[part], limit, 1)
-            for b in self._batches(i[None], i.shape[1])
+            for b in self._batches(i[None], i.shape[1], self.eval_weight)
         ]
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,13 +141,13 @@ class PackData:
         y = self.y.index_select(0, index)
         return x, y.view(self.members, -1, *y.shape[1:])
 
-    def _batches(self, row_SKB: Tensor, rows: int) -> list[Batch]:
+    def _batches(self, row_SKB: Tensor, rows: int, weight_N: Tensor) -> list[Batch]:
         padding = -rows % self.quantum
         if padding:
             # A copy of the batch's first row: finite wherever the examples are.
             row_SKB = torch.cat([row_SKB, row_SKB[:, :, :1].expand(-1, -1, padding)], 2)
         index_SN = row_SKB.reshape(len(row_SKB), -1).to(self.x.device)
-        weight_SKB = self.weight[index_SN].view(row_SKB.shape) / rows
+        weight_SKB = weight_N[index_SN].view(row_SKB.shape) / rows
         if padding:
             weight_SKB[:, :, rows:] = 0.0
         examples = rows if padding else None

@@ -63,12 +63,14 @@ class Prediction:
     Args:
         output_KNT: of the network.
         target: (K, N) classes or (K, N, T) scaled targets.
-        loss_K: each member's mean loss, weighted as in training, without the penalty.
+        loss_K: each member's mean loss, weighted as rows count in evaluation, without the penalty.
+        weight_KN: what each row counts in metrics, up to a factor a member; None where rows have no importance.
     """
 
     output_KNT: Tensor
     target: Tensor
     loss_K: Tensor
+    weight_KN: Tensor | None = None
 
 
 @final
@@ -160,6 +162,7 @@ class Pack:
         outputs: list[Tensor] = []
         targets: list[Tensor] = []
         losses: list[Tensor] = []
+        totals: list[Tensor] = []
         weights: list[Tensor] = []
         with torch.no_grad():
             for batch in self.data.part_batches(part, limit):
@@ -167,11 +170,14 @@ class Pack:
                 output = self.propagation.forward(x, None, batch.rows, training=False)
                 rows = batch.rows or y.shape[1]
                 losses.append((self.loss(output, y) * batch.weight).sum(1) * rows)
-                weights.append(batch.weight.sum(1) * rows)
+                totals.append(batch.weight.sum(1) * rows)
+                if self.data.has_importance:
+                    weights.append(batch.weight[:, :rows] * rows)
                 outputs.append(output[:, :rows].clone())
                 targets.append(y[:, :rows])
-        loss_K = torch.stack(losses).sum(0) / torch.stack(weights).sum(0)
-        return Prediction(torch.cat(outputs, 1), torch.cat(targets, 1), loss_K)
+        loss_K = torch.stack(losses).sum(0) / torch.stack(totals).sum(0)
+        weight_KN = torch.cat(weights, 1) if weights else None
+        return Prediction(torch.cat(outputs, 1), torch.cat(targets, 1), loss_K, weight_KN)
 
     def state(self, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Copies of all that training changes, members first; ``into`` an earlier one, where that is given."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 PackedMetric = Callable[[Tensor, Tensor], Tensor]
 
-_BINS = 15
+BINS = 15
+"""Of the calibration error; a confidence of exactly 1 has one more for itself."""
 _CHUNK = 2**24  # elements of the table of ranks; it bounds auroc's memory, and changes no bit
 
 
@@ -150,12 +151,20 @@ def ece(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
         Guo et al. (2017), arXiv 1706.04599, equation 3.
     """
     confidence_KN, predicted_KN = probabilities_KNC.max(-1)
-    edges = torch.linspace(0, 1, _BINS + 1, dtype=confidence_KN.dtype, device=confidence_KN.device)
-    bin_KN = torch.bucketize(confidence_KN, edges, right=True) - 1
+    bin_KN = confidence_bins(confidence_KN)
     gap_KN = confidence_KN.double() - (predicted_KN == target_KN).double()
-    # A confidence of exactly 1 has a bin of its own, as in torchmetrics; NaN falls there too.
-    gap_KB = gap_KN.new_zeros(len(gap_KN), _BINS + 1).scatter_add_(1, bin_KN, gap_KN)
+    gap_KB = gap_KN.new_zeros(len(gap_KN), BINS + 1).scatter_add_(1, bin_KN, gap_KN)
     return _result(gap_KB.abs().sum(-1) / gap_KN.shape[-1], probabilities_KNC)
+
+
+def confidence_bins(confidence_KN: Tensor) -> Tensor:
+    """The bin of each confidence, from 0 to `BINS`: exactly 1 has its own, as in torchmetrics; NaN falls there too.
+
+    Args:
+        confidence_KN: largest probabilities.
+    """
+    edges = torch.linspace(0, 1, BINS + 1, dtype=confidence_KN.dtype, device=confidence_KN.device)
+    return torch.bucketize(confidence_KN, edges, right=True) - 1
 
 
 def log_loss(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:

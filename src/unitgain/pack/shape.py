@@ -32,6 +32,7 @@ def signature(spec: RunSpec) -> dict[str, Any]:
         "loss": spec.resolved_loss.target,
         "metrics": spec.resolved_metrics,
         "monitor": spec.monitor,
+        "weighting": "none" if not spec.weighting.corrects else "of any kind",
         "data.task": spec.data.task,
         "data.batch_size": spec.data.batch_size,
         "data.drop_last": spec.data.drop_last,

@@ -6,11 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from unitgain.spec._base import Component, Custom, Fraction, NonNegative
-from unitgain.spec._data import Seed
+from unitgain.spec._base import Component, Count, Custom, Fraction, NonNegative, Positive, Rate
+from unitgain.spec._data import Names, Seed
 
 TestRows = Literal["population", "complement"]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
+Largest = Annotated[float, Field(gt=1.0)]
+
+Choices = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Folds = Annotated[int, Field(ge=2)]
 
 ESTIMATION = frozenset({"exponent", "largest", "seed"})
 
@@ -43,6 +47,63 @@ class PCATiltNode(ShiftNode):
     seed: Seed = 0
     kept: Kept = 0.5
     test_rows: TestRows = "population"
+
+
+class LogisticSelectionNode(ShiftNode):
+    """Source rows lie low in the direction of named features, or a random one."""
+
+    target: Literal["unitgain.data.shifts.LogisticSelection"] = Field(alias="_target_")
+    strength: NonNegative = 3.0
+    features: Names = ()
+    seed: Seed = 0
+    kept: Kept = 0.5
+    test_rows: TestRows = "population"
+
+
+class ExponentialTiltNode(ShiftNode):
+    """Test rows are accepted with weights exponential in the features."""
+
+    target: Literal["unitgain.data.shifts.ExponentialTilt"] = Field(alias="_target_")
+    strength: NonNegative = 1.0
+    features: Names = ()
+    seed: Seed = 0
+    largest: Largest = 5.0
+
+
+class GaussianMeanShiftNode(ShiftNode):
+    """Test rows are accepted with the ratio of two Gaussians."""
+
+    target: Literal["unitgain.data.shifts.GaussianMeanShift"] = Field(alias="_target_")
+    strength: NonNegative = 1.0
+    scale: Positive = 1.0
+    seed: Seed = 0
+    largest: Largest = 5.0
+
+
+class LabelDirichletNode(ShiftNode):
+    """The target's class shares are drawn from a Dirichlet distribution."""
+
+    target: Literal["unitgain.data.shifts.LabelDirichlet"] = Field(alias="_target_")
+    alpha: Positive = 1.0
+    seed: Seed = 0
+
+
+class LabelTweakOneNode(ShiftNode):
+    """One class has a given share of the target."""
+
+    target: Literal["unitgain.data.shifts.LabelTweakOne"] = Field(alias="_target_")
+    label: int | str = 0
+    share: Kept = 0.9
+    seed: Seed = 0
+
+
+class LabelKnockoutNode(ShiftNode):
+    """A share of one class is missing from the source."""
+
+    target: Literal["unitgain.data.shifts.LabelKnockout"] = Field(alias="_target_")
+    label: int | str = 0
+    share: Kept = 0.9
+    seed: Seed = 0
 
 
 class WeightingNode(Component):
@@ -83,8 +144,91 @@ class UniformNode(WeightingNode):
         return False
 
 
+class OracleNode(WeightingNode):
+    """The true weights, where the shift knows them."""
+
+    target: Literal["unitgain.shift.Oracle"] = Field(alias="_target_")
+
+
+class ClassifierNode(WeightingNode):
+    """Odds of a logistic regression that tells the parts apart, on linear and quadratic features."""
+
+    target: Literal["unitgain.shift.Classifier"] = Field(alias="_target_")
+    ridges: Choices = (1.0, 0.1, 0.01)
+    calibrate: bool = False
+    folds: Folds = 5
+    most: Count = 10_000
+
+
+class KMMNode(WeightingNode):
+    """Kernel mean matching."""
+
+    target: Literal["unitgain.shift.KMM"] = Field(alias="_target_")
+    centres: Count = 200
+    bound: Annotated[float, Field(gt=1.0)] = 1000.0
+    widths: Choices = (0.25, 0.5, 1.0, 2.0)
+    ridges: Choices = (0.0001, 0.001, 0.01, 0.1)
+    folds: Folds = 5
+    most: Count = 5_000
+
+
+class KLIEPNode(WeightingNode):
+    """The Kullback-Leibler importance estimation procedure."""
+
+    target: Literal["unitgain.shift.KLIEP"] = Field(alias="_target_")
+    centres: Count = 100
+    widths: Choices = (0.125, 0.25, 0.5, 1.0, 2.0)
+    folds: Folds = 5
+    most: Count = 10_000
+
+
+class ULSIFNode(WeightingNode):
+    """Unconstrained least-squares importance fitting."""
+
+    target: Literal["unitgain.shift.ULSIF"] = Field(alias="_target_")
+    centres: Count = 100
+    widths: Choices = (0.125, 0.25, 0.5, 1.0, 2.0)
+    ridges: Choices = (0.001, 0.01, 0.1, 1.0, 10.0)
+    folds: Folds = 5
+
+
+class RuLSIFNode(WeightingNode):
+    """Relative least-squares importance fitting."""
+
+    target: Literal["unitgain.shift.RuLSIF"] = Field(alias="_target_")
+    centres: Count = 100
+    widths: Choices = (0.125, 0.25, 0.5, 1.0, 2.0)
+    ridges: Choices = (0.001, 0.01, 0.1, 1.0, 10.0)
+    folds: Folds = 5
+    alpha: Rate = 0.1
+
+
+class NearestNeighbourNode(WeightingNode):
+    """Shares of target rows among nearest neighbours."""
+
+    target: Literal["unitgain.shift.NearestNeighbour"] = Field(alias="_target_")
+    neighbours: Annotated[tuple[Count, ...], Field(min_length=1)] = (3, 5, 10, 20, 50, 100)
+    folds: Folds = 5
+    most: Count = 5_000
+
+
 SHIFT_NODES: tuple[type[ShiftNode], ...] = (
     NoShiftNode,
     PCATiltNode,
+    LogisticSelectionNode,
+    ExponentialTiltNode,
+    GaussianMeanShiftNode,
+    LabelDirichletNode,
+    LabelTweakOneNode,
+    LabelKnockoutNode,
 )
-WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (UniformNode,)
+WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (
+    UniformNode,
+    OracleNode,
+    ClassifierNode,
+    KMMNode,
+    KLIEPNode,
+    ULSIFNode,
+    RuLSIFNode,
+    NearestNeighbourNode,
+)

@@ -16,6 +16,7 @@ from unitgain.nn.losses import probabilities
 from unitgain.pack.batches import Part
 from unitgain.pack.engine import Pack, Prediction
 from unitgain.pack.metrics import PackedMetric, as_metric, higher_is_better
+from unitgain.pack.weighted_metrics import WeightedMetric, as_weighted
 from unitgain.spec import Component, RunSpec, instantiate, locate
 from unitgain.train.own import check_shape
 
@@ -41,6 +42,9 @@ class Scores:
         self.metrics: Mapping[str, PackedMetric] = {
             name: as_metric(m) for name, m in self._given.items()
         }
+        self._weighted: Mapping[str, WeightedMetric] = {}
+        if spec.weighting.corrects:
+            self._weighted = {name: as_weighted(name, m) for name, m in self.metrics.items()}
 
     def mode(self, spec: RunSpec) -> Literal["min", "max"]:
         """Either min or max: which way the monitored metric is better."""
@@ -60,11 +64,17 @@ class Scores:
         output, target = prediction.output_KNT, prediction.target
         step = max(1, _NUMBERS // output[0].numel())
         rows = [slice(k, k + step) for k in range(0, len(output), step)]
-        tables = [self._metrics_of(pack, output[k], target[k], k) for k in rows]
+        weight = prediction.weight_KN
+        tables = [
+            self._metrics_of(pack, output[k], target[k], None if weight is None else weight[k], k)
+            for k in rows
+        ]
         table = torch.cat([prediction.loss_K.double().unsqueeze(0), torch.cat(tables, 1)])
         return dict(zip(("loss", *self.metrics), table.cpu().numpy(), strict=True))
 
-    def _metrics_of(self, pack: Pack, output: Tensor, target: Tensor, members: slice) -> Tensor:
+    def _metrics_of(
+        self, pack: Pack, output: Tensor, target: Tensor, weight_KN: Tensor | None, members: slice
+    ) -> Tensor:
         """The metrics (M, K) of some members."""
         if self._task == "classification":
             # In float64, where the log of a confidently wrong prediction is not cut off at 16.
@@ -72,11 +82,17 @@ class Scores:
         else:
             scale, mean = pack.data.y_scale_K1T[members], pack.data.y_mean_K1T[members]
             output, target = output * scale + mean, target * scale + mean
-        values = [self.value(name, output, target).double() for name in self.metrics]
+        values = [self.value(name, output, target, weight_KN).double() for name in self.metrics]
         return torch.stack(values) if values else output.new_empty(0, len(output)).double()
 
-    def value(self, name: str, prediction_KNT: Tensor, target: Tensor) -> Tensor:
-        """One metric, (K,), of class probabilities and classes or of predictions and targets.
+    def value(
+        self,
+        name: str,
+        prediction_KNT: Tensor,
+        target: Tensor,
+        weight_KN: Tensor | None = None,
+    ) -> Tensor:
+        """One metric, (K,), of class probabilities and classes or of predictions and targets, weighted if they are.
 
         Raises:
             ConfigError: it raises, or gives another shape.
@@ -89,7 +105,10 @@ class Scores:
         requirement = f"must judge {what[self._task]}"
         remedy = f"choose one of torchmetrics.{self._task}, or metrics=auto"
         with explained(key, path, requirement, remedy), torch.no_grad():
-            value = self.metrics[name](prediction_KNT, target)
+            if weight_KN is None:
+                value = self.metrics[name](prediction_KNT, target)
+            else:
+                value = self._weighted[name](prediction_KNT, target, weight_KN)
         check_shape(key, path, value, (len(prediction_KNT),), "a member")
         return value
 
