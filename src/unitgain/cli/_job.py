@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from unitgain.cli._command import Exit
 from unitgain.cli._conf import plain
+from unitgain.cli._shift import report_shift
 from unitgain.cli._show import show_job, show_job_end, show_run
 from unitgain.cli._sweep import typed
 from unitgain.errors import UnitgainError
@@ -86,6 +87,8 @@ class Task:
             spec = parse(plain(config))
             result = _train(spec, directory, tuple(typed(hydra, "task")))
             show_run(result, draw(spec, result.directory))
+            if spec.weighting.corrects and result.status == "finished":
+                report_shift(result.directory)
         except Exception as error:
             _remove_empty(directory)
             self.error = error

@@ -15,7 +15,7 @@ ROUNDING = 1e-5
 
 def evaluate(argv: Sequence[str]) -> int:
     """Recompute the test metrics of a run from its best checkpoint, and compare."""
-    directory = _run_directory(
+    directory = run_directory(
         "evaluate", argv, "recompute the test metrics of a run from its best checkpoint"
     )
     from rich.console import Console
@@ -35,7 +35,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
 def resume(argv: Sequence[str]) -> int:
     """Go on with an interrupted run from its last checkpoint."""
-    directory = _run_directory(
+    directory = run_directory(
         "resume", argv, "go on with an interrupted run from its last checkpoint"
     )
     from unitgain.runs import RunDirectory
@@ -64,7 +64,7 @@ EVALUATE = Command("evaluate", "recompute the test metrics of a run directory", 
 RESUME = Command("resume", "go on with an interrupted run directory", resume)
 
 
-def _run_directory(command: str, argv: Sequence[str], summary: str) -> Path:
+def run_directory(command: str, argv: Sequence[str], summary: str) -> Path:
     """The run directory that is the command's one argument.
 
     Raises:

@@ -36,11 +36,11 @@ def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
     if result.metrics:
         console.print(metrics_table(result.metrics))
         console.print()
-    _verdict(console, result.verdict)
-    places = {"run": str(_near(result.directory))}
+    prose(console, result.verdict)
+    places = {"run": str(near(result.directory))}
     picture = next((path for path in figures if path.suffix == ".png"), None)
     if picture is not None:
-        places["figure"] = str(_near(picture))
+        places["figure"] = str(near(picture))
     for name, place in places.items():
         _line(console, Text(f"{name:8}", "bold") + Text(place))
 
@@ -88,7 +88,7 @@ def show_job_end(ending: Ending, monitor: str, verdict: str, *, before: bool) ->
     if ending.cause:
         parts.append(ending.cause)
     _line(console, Text(f"  {', '.join(parts)}"))
-    _verdict(console, verdict, indent="  ")
+    prose(console, verdict, indent="  ")
 
 
 def show_sweep(outcomes: Sequence["Outcome"], directory: Path, total: int | None) -> None:
@@ -117,12 +117,12 @@ def show_sweep(outcomes: Sequence["Outcome"], directory: Path, total: int | None
     others = "".join(f", {count} {status}" for status, count in counts.items())
     finished = len(outcomes) - len(faults)
     _line(console, Text(f"{finished} of {total or len(outcomes)} jobs finished{others}"))
-    _line(console, Text(f"{'runs':8}", "bold") + Text(str(_near(directory))))
+    _line(console, Text(f"{'runs':8}", "bold") + Text(str(near(directory))))
 
 
 def show_how_to_go_on(directory: Path) -> None:
     """The line below a multirun that was interrupted."""
-    line = f"interrupted; go on by the same command with hydra.sweep.dir={_near(directory)}"
+    line = f"interrupted; go on by the same command with hydra.sweep.dir={near(directory)}"
     _line(Console(highlight=False), Text(line))
 
 
@@ -156,11 +156,11 @@ def _best(outcomes: Sequence["Outcome"]) -> list["Outcome"]:
     return sorted(valued, key=lambda outcome: sign * outcome.ending.value)[:BEST]
 
 
-def _verdict(console: Console, verdict: str, indent: str = "") -> None:
+def prose(console: Console, text: str, indent: str = "") -> None:
     """Sentences are for reading: broken between words, at no more than a book's line."""
     width = min(console.width, LINE)
     for line in textwrap.wrap(
-        verdict, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     ):
         _line(console, Text(line))
 
@@ -170,7 +170,7 @@ def _line(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _near(path: Path) -> Path:
+def near(path: Path) -> Path:
     """The path as seen from the working directory, where it lies under it."""
     absolute, here = path.absolute(), Path(os.getcwd())
     return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute

@@ -1,0 +1,162 @@
+"""The figure of a shift: source against target, the weights, and what they balance.
+
+Shapes: N source rows, M target rows, D features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitgain.report._style import INK, MUTED, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+_SOURCE, _TARGET, _WEIGHTED = "#9a9a9a", "#d1495b", "#31688e"
+_FEATURES = 12
+"""Rows of the balance plot: the features that differ most."""
+
+_UNBALANCED = 0.1
+"""Standardised difference beyond which means are commonly called unbalanced (Austin and Stuart 2015)."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ShiftPicture:
+    """What the figure shows.
+
+    Attributes:
+        title: above all panels.
+        source_ND: training rows, as the network sees them.
+        target_MD: target rows.
+        weight_N: estimated weights of the training rows, with mean one.
+        truth_N: their true weights with mean one; None where they aren't known.
+        names: of the D features.
+        before_D: standardised differences of the means before weighting.
+        after_D: the same after it.
+    """
+
+    title: str
+    source_ND: Floats
+    target_MD: Floats
+    weight_N: Floats
+    truth_N: Floats | None
+    names: Sequence[str]
+    before_D: Floats
+    after_D: Floats
+
+
+def shift_figure(picture: ShiftPicture, folder: Path) -> list[Path]:
+    """Draw a shift as ``shift.png`` and ``shift.svg``.
+
+    Args:
+        picture: what to draw.
+        folder: where to.
+    """
+    return save(draw_shift(picture), folder, "shift")
+
+
+@style()
+def draw_shift(picture: ShiftPicture) -> "Figure":
+    """The figure of `shift_figure`, not yet on disk.
+
+    Left to right: both parts along the first principal component of the two, the source also as weighted; the weights;
+    where they are known, the true weights against the estimated ones; the standardised differences of the means.
+    """
+    from matplotlib.figure import Figure
+
+    known = picture.truth_N is not None
+    panels = 4 if known else 3
+    figure = Figure(figsize=(3.1 * panels + 1.2, 3.5), layout="constrained")
+    figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, color=INK)
+    axes = list(figure.subplots(1, panels, width_ratios=[1] * (panels - 1) + [1.15]))
+    _draw_projections(axes[0], picture)
+    _draw_weights(axes[1], picture)
+    if picture.truth_N is not None:
+        _draw_truth(axes[2], picture.weight_N, picture.truth_N)
+    _draw_balance(axes[-1], picture)
+    return figure
+
+
+def _draw_projections(axes: "Axes", picture: ShiftPicture) -> None:
+    source, target = picture.source_ND, picture.target_MD
+    both = np.concatenate([source, target])
+    centred = both - both.mean(0)
+    direction_D = np.linalg.svd(centred, full_matrices=False)[2][0]
+    z, zt = (source - both.mean(0)) @ direction_D, (target - both.mean(0)) @ direction_D
+    low, high = np.quantile(centred @ direction_D, [0.002, 0.998])
+    edges = np.linspace(low, high, 26).tolist()
+    axes.hist(z, edges, density=True, color=_SOURCE, alpha=0.45, label="source")
+    axes.hist(zt, edges, density=True, histtype="step", color=_TARGET, lw=1.6, label="target")
+    weights = picture.weight_N
+    axes.hist(
+        z,
+        edges,
+        weights=weights,
+        density=True,
+        histtype="step",
+        color=_WEIGHTED,
+        lw=1.6,
+        label="source, weighted",
+    )
+    axes.set(title="Source and target", xlabel="first principal component", yticks=[])
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.3)
+    axes.legend(loc="upper right")
+
+
+def _draw_weights(axes: "Axes", picture: ShiftPicture) -> None:
+    shown = [picture.weight_N] + ([] if picture.truth_N is None else [picture.truth_N])
+    positive = np.concatenate([w[w > 0] for w in shown])
+    low, high = max(positive.min(), positive.max() * 1e-5), positive.max()
+    if low == high:
+        low, high = low / 2, high * 2
+    edges = np.geomspace(low, high * 1.0001, 26).tolist()
+    axes.hist(shown[0].clip(low), edges, color=_WEIGHTED, alpha=0.55, label="estimated")
+    if picture.truth_N is not None:
+        axes.hist(
+            picture.truth_N.clip(low), edges, histtype="step", color=INK, lw=1.4, label="true"
+        )
+    axes.axvline(1.0, color=MUTED, lw=0.8, ls=":")
+    axes.set(title="Weights of training rows", xlabel="w", ylabel="rows", xscale="log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
+    axes.legend(loc="upper right")
+
+
+def _draw_truth(axes: "Axes", weight_N: Floats, truth_N: Floats) -> None:
+    floor = max(1e-6, 1e-3 * float(truth_N[truth_N > 0].min()))
+    axes.plot(
+        truth_N.clip(floor), weight_N.clip(floor), ".", color=_WEIGHTED, ms=4, alpha=0.6, mew=0
+    )
+    ends = [
+        min(truth_N.clip(floor).min(), weight_N.clip(floor).min()),
+        max(truth_N.max(), weight_N.max()),
+    ]
+    axes.plot(ends, ends, color=MUTED, lw=0.8)
+    axes.set(title="Against the truth", xlabel="true w", ylabel="estimated w")
+    axes.set(xscale="log", yscale="log")
+
+
+def _draw_balance(axes: "Axes", picture: ShiftPicture) -> None:
+    shown = np.argsort(-np.abs(picture.before_D))[:_FEATURES][::-1]
+    places = np.arange(len(shown))
+    axes.axvspan(-_UNBALANCED, _UNBALANCED, color="#eeeeee", lw=0)
+    before, after = picture.before_D[shown], picture.after_D[shown]
+    axes.hlines(places, before, after, color="#c8c8c8", lw=1)
+    axes.plot(before, places, "o", mfc="white", mec=_SOURCE, ms=5, label="before")
+    axes.plot(after, places, "o", color=_WEIGHTED, ms=5, label="after")
+    axes.set_yticks(places, [_short(picture.names[d]) for d in shown])
+    axes.grid(False)
+    axes.set(title="Difference of means", xlabel="standard deviations, target less source")
+    axes.set_ylim(-0.8, len(shown) + 1.2)
+    axes.legend(loc="upper center", ncols=2)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"
