@@ -4,7 +4,16 @@ import pytest
 from unitgain.data import table_from_arrays
 from unitgain.data._directions import first_component, standardised
 from unitgain.data._selection import proportional, systematic_sample
-from unitgain.data.shifts import NoShift, PCATilt
+from unitgain.data.shifts import (
+    ExponentialTilt,
+    GaussianMeanShift,
+    LabelDirichlet,
+    LabelKnockout,
+    LabelTweakOne,
+    LogisticSelection,
+    NoShift,
+    PCATilt,
+)
 from unitgain.data.splits import Random
 from unitgain.errors import DataError
 
@@ -23,6 +32,10 @@ def selections(seed=0, strength=2.0):
     return [
         PCATilt(strength, seed),
         PCATilt(strength, seed, kept=0.4, test_rows="complement"),
+        LogisticSelection(strength, ("x0", "x2"), seed),
+        ExponentialTilt(strength, seed=seed),
+        ExponentialTilt(strength, ("x1",), seed),
+        GaussianMeanShift(strength, seed=seed),
     ]
 
 
@@ -55,7 +68,8 @@ def test_sizes_depend_on_neither_seed_nor_strength(kind):
 def test_the_seed_alone_decides(kind):
     whole = table()
     first, again, other = (
-        selections(seed)[kind](whole, Random()(whole)).split.train.tolist() for seed in (0, 0, 1)
+        [part.tolist() for part in selections(seed)[kind](whole, Random()(whole)).split.parts()]
+        for seed in (0, 0, 1)
     )
     assert first == again != other
 
@@ -85,9 +99,9 @@ def test_weighted_source_means_are_target_means(kind):
     # What the base split's own parts differ by is the same in every draw.
     fixed = 4 / np.sqrt(min(len(part) for part in base.parts()))
     assert np.abs(np.mean(differences, axis=0)).max() < fixed
-    plain = np.mean([x[selections(s)[kind](whole, base).split.train].mean(0) for s in range(20)], 0)
-    tilt = np.abs(plain - x[base.train].mean(0)).max()
-    assert tilt > 0.3
+    draws = [selections(seed)[kind](whole, base).split for seed in range(20)]
+    plain = np.mean([x[draw.train].mean(0) - x[draw.test].mean(0) for draw in draws], axis=0)
+    assert np.abs(plain).max() > 1.2 * fixed
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0, 3.0])
@@ -184,3 +198,87 @@ def test_a_part_without_rows_is_told():
     few = table(6)
     with pytest.raises(DataError, match="toy: shift: the test part needs a row, but of its 1 rows"):
         PCATilt(kept=0.9, test_rows="complement")(few, Random()(few))
+
+
+def test_accepted_rows_have_clipped_weights_of_mean_one():
+    whole = table()
+    base = Random()(whole)
+    z = first_component(standardised(whole))[base.train]
+    for shift, w in (
+        (ExponentialTilt(2.0), np.exp(2 * z)),
+        (GaussianMeanShift(1.5, 0.5), np.exp(z**2 / 2 - (z - 1.5) ** 2 / 0.5)),
+    ):
+        shifted = shift(whole, base)
+        assert np.array_equal(shifted.split.train, base.train)
+        assert len(shifted.split.test) == round(len(base.test) / 5)
+        assert shifted.bound == pytest.approx(5.0)
+        low, high = 0.0, 1e6
+        for _ in range(200):
+            middle = (low + high) / 2
+            above = np.minimum(5, middle * w).mean() > 1
+            low, high = (low, middle) if above else (middle, high)
+        assert shifted.ratio[base.train] == pytest.approx(np.minimum(5, low * w))
+
+
+def test_a_random_direction_is_the_seeds():
+    whole = table()
+    base = Random()(whole)
+    first, again, other = (LogisticSelection(seed=s)(whole, base).ratio for s in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert np.corrcoef(first, other)[0, 1] < 0.999
+
+
+def test_an_unknown_feature_is_told():
+    whole = table()
+    with pytest.raises(DataError, match="none is called 'age'; choose from x0, x1, x2"):
+        ExponentialTilt(features=("age",))(whole, Random()(whole))
+
+
+def shares(whole, rows):
+    return np.bincount(whole.y[rows], minlength=3) / len(rows)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kind", [LabelDirichlet, LabelTweakOne])
+def test_class_shares_of_the_target_are_those_of_the_ratio(kind, seed):
+    whole = table()
+    base = Random()(whole)
+    shifted = kind(seed=seed)(whole, base)
+    p = shares(whole, base.train)
+    w = np.array([shifted.ratio[whole.y == c][0] for c in range(3)])
+    q = p * w
+    assert q.sum() == pytest.approx(1.0)
+    rows = shifted.split.test
+    assert np.isin(rows, base.test).all()
+    assert np.abs(shares(whole, rows) - q).max() < 1 / len(rows)
+    assert shifted.bound == pytest.approx(w.max())
+    assert shifted.ess_share == pytest.approx(1 / (shifted.ratio[base.train] ** 2).mean())
+    assert shifted.ratio[base.train].mean() == pytest.approx(1.0)
+    # No further row of the scarcest class is left, to within rounding.
+    left = np.bincount(whole.y[base.test], minlength=3) - np.bincount(whole.y[rows], minlength=3)
+    assert left.min() <= 1
+    if kind is LabelTweakOne:
+        assert q[0] == pytest.approx(0.9)
+        assert q[1] / q[2] == pytest.approx(p[1] / p[2])
+
+
+def test_a_class_is_knocked_out_of_the_source_alone():
+    whole = table()
+    base = Random()(whole)
+    shifted = LabelKnockout("c1", 0.8, seed=3)(whole, base)
+    assert np.array_equal(shifted.split.test, base.test)
+    for part, given in ((shifted.split.train, base.train), (shifted.split.val, base.val)):
+        before, after = (np.bincount(whole.y[rows], minlength=3) for rows in (given, part))
+        assert after.tolist() == [before[0], before[1] - round(0.8 * before[1]), before[2]]
+    train = shifted.split.train
+    weighted = np.bincount(whole.y[train], shifted.ratio[train], 3) / len(train)
+    assert weighted == pytest.approx(shares(whole, base.test))
+
+
+def test_label_shifts_need_a_class_that_is_there():
+    whole = table()
+    with pytest.raises(DataError, match="number from 0 to 2, got c9; choose from c0, c1, c2"):
+        LabelTweakOne("c9")(whole, Random()(whole))
+    line = table_from_arrays("line", np.ones((20, 1)), np.arange(20.0), task="regression")
+    with pytest.raises(DataError, match="needs classes, but the task is regression"):
+        LabelDirichlet()(line, Random()(line))

@@ -5,7 +5,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from unitgain.data._directions import first_component, standardised
+from unitgain.data._directions import first_component, named_direction, projection, standardised
 from unitgain.data._selection import Selection, source_probability
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
@@ -13,6 +13,7 @@ from unitgain.data._table import Floats, Table
 
 TestRows = Literal["population", "complement"]
 _FLOOR = 0.02
+_DIRECTION = 0x44495245
 
 
 @final
@@ -57,6 +58,117 @@ class PCATilt:
         z_N = first_component(standardised(table))
         selection = _tilted(z_N, split, self.strength, self.kept, self.test_rows)
         return selection.apply(table, split, self.seed)
+
+
+@final
+@dataclass(frozen=True)
+class LogisticSelection:
+    """Source rows are kept with ``min(1, c p)``, ``p = clip(sigmoid(-strength z), .02, 1)``, as in `PCATilt`.
+
+    z is the standardised sum of the named standardised features, or of all of them in a random
+    direction.
+
+    Args:
+        strength: The slope; 0 is no shift.
+        features: Names of numeric features; none for a random direction.
+        seed: Decides the direction and which rows are kept, not how many.
+        kept: The share of training and validation rows that is kept.
+        test_rows: ``population`` or ``complement``.
+    """
+
+    strength: float = 3.0
+    features: tuple[str, ...] = ()
+    seed: int = 0
+    kept: float = 0.5
+    test_rows: TestRows = "population"
+
+    def __call__(self, table: Table, split: Split) -> Shifted:
+        """The rows of ``split`` that the selection keeps.
+
+        Raises:
+            DataError: Features that aren't there or don't vary, or where a part keeps no row.
+        """
+        x_ND = standardised(table)
+        if self.features:
+            z_N = projection(x_ND, named_direction(table, self.features))
+        else:
+            generator = np.random.default_rng([_DIRECTION, self.seed])
+            z_N = projection(x_ND, generator.normal(size=(x_ND.shape[1],)))
+        selection = _tilted(z_N, split, self.strength, self.kept, self.test_rows)
+        return selection.apply(table, split, self.seed)
+
+
+@final
+@dataclass(frozen=True)
+class ExponentialTilt:
+    """Test rows are accepted with ``w = min(largest, c exp(strength z))``; source rows stay as they are.
+
+    z is the standardised sum of the named standardised features, or their first principal component.
+    c makes the mean of w one; a share of 1 / ``largest`` of the test rows is accepted.
+
+    Args:
+        strength: beta; 0 is no shift.
+        features: Names of numeric features; none for the first principal component.
+        seed: Decides which test rows are accepted, not how many.
+        largest: The bound of w, above 1.
+
+    Reference: Tibshirani et al. (2019), Conformal prediction under covariate shift,
+    arXiv 1904.06019, section 2.3.
+    """
+
+    strength: float = 1.0
+    features: tuple[str, ...] = ()
+    seed: int = 0
+    largest: float = 5.0
+
+    def __call__(self, table: Table, split: Split) -> Shifted:
+        """The split with the accepted test rows.
+
+        Raises:
+            DataError: Features that aren't there or don't vary.
+        """
+        x_ND = standardised(table)
+        z_N = first_component(x_ND)
+        if self.features:
+            z_N = projection(x_ND, named_direction(table, self.features))
+        return _accepted(self.strength * z_N, split, self.largest).apply(table, split, self.seed)
+
+
+@final
+@dataclass(frozen=True)
+class GaussianMeanShift:
+    """Test rows are accepted with ``w = min(largest, c N(z; strength, scale^2) / N(z; 0, 1))``.
+
+    z is the standardised first principal component; c makes the mean of w one; a share of
+    1 / ``largest`` of the test rows is accepted. Source rows stay as they are.
+
+    Args:
+        strength: The mean of the target's z.
+        scale: The standard deviation of the target's z.
+        seed: Decides which test rows are accepted, not how many.
+        largest: The bound of w, above 1.
+    """
+
+    strength: float = 1.0
+    scale: float = 1.0
+    seed: int = 0
+    largest: float = 5.0
+
+    def __call__(self, table: Table, split: Split) -> Shifted:
+        """The split with the accepted test rows.
+
+        Raises:
+            DataError: Without numeric features that vary.
+        """
+        z_N = first_component(standardised(table))
+        log_w_N = z_N**2 / 2 - ((z_N - self.strength) / self.scale) ** 2 / 2
+        return _accepted(log_w_N, split, self.largest).apply(table, split, self.seed)
+
+
+def _accepted(log_w_N: Floats, split: Split, largest: float) -> Selection:
+    # A probability of at most one, with a mean of 1 / largest: clipped weights over their bound.
+    w_N = np.exp(np.maximum(log_w_N - log_w_N.max(), -600.0))
+    return Selection(np.ones(len(w_N)), source_probability(w_N, split, 1 / largest))
 
 
 def _tilted(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from unitgain.data._checks import several
 from unitgain.data._table import Floats, Table
 from unitgain.errors import DataError
 
@@ -53,3 +54,18 @@ def projection(x_ND: Floats, direction_D: Floats) -> Floats:
             "choose others"
         )
     return np.asarray((z_N - z_N.mean()) / spread, dtype=np.float64)
+
+
+def named_direction(table: Table, features: tuple[str, ...]) -> Floats:
+    """(D,) one for each named numeric feature, zero for all others.
+
+    Raises:
+        DataError: For a name that no numeric feature has.
+    """
+    unknown = [f"'{name}'" for name in features if name not in table.feature_names]
+    if unknown:
+        raise DataError(
+            f"{table.name}: shift.features must name numeric features, but none is called "
+            f"{several(unknown)}; choose from {several(table.feature_names)}"
+        )
+    return np.asarray([float(name in features) for name in table.feature_names], dtype=np.float64)

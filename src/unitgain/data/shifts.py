@@ -8,12 +8,28 @@ from typing import final
 
 import numpy as np
 
-from unitgain.data._covariate_shifts import PCATilt
+from unitgain.data._covariate_shifts import (
+    ExponentialTilt,
+    GaussianMeanShift,
+    LogisticSelection,
+    PCATilt,
+)
+from unitgain.data._label_shifts import LabelDirichlet, LabelKnockout, LabelTweakOne
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Table
 
-__all__ = ["NoShift", "PCATilt", "Shifted"]
+__all__ = [
+    "ExponentialTilt",
+    "GaussianMeanShift",
+    "LabelDirichlet",
+    "LabelKnockout",
+    "LabelTweakOne",
+    "LogisticSelection",
+    "NoShift",
+    "PCATilt",
+    "Shifted",
+]
 
 
 @final
