@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from unitgain.spec._base import Component, Custom, Fraction, NonNegative, Positive
+from unitgain.spec._base import Component, Count, Custom, Fraction, NonNegative, Positive, Rate
 from unitgain.spec._data import Names, Seed
 
 TestRows = Literal["population", "complement"]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 Largest = Annotated[float, Field(gt=1.0)]
+
+Choices = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Folds = Annotated[int, Field(ge=2)]
 
 ESTIMATION = frozenset({"exponent", "largest", "seed"})
 
@@ -141,6 +144,74 @@ class UniformNode(WeightingNode):
         return False
 
 
+class OracleNode(WeightingNode):
+    """The true weights, where the shift knows them."""
+
+    target: Literal["unitgain.shift.Oracle"] = Field(alias="_target_")
+
+
+class ClassifierNode(WeightingNode):
+    """Odds of a logistic regression that tells the parts apart, on linear and quadratic features."""
+
+    target: Literal["unitgain.shift.Classifier"] = Field(alias="_target_")
+    ridges: Choices = (1.0, 0.1, 0.01)
+    calibrate: bool = False
+    folds: Folds = 5
+    most: Count = 10_000
+
+
+class KMMNode(WeightingNode):
+    """Kernel mean matching."""
+
+    target: Literal["unitgain.shift.KMM"] = Field(alias="_target_")
+    centres: Count = 200
+    bound: Annotated[float, Field(gt=1.0)] = 1000.0
+    widths: Choices = (0.25, 0.5, 1.0, 2.0)
+    ridges: Choices = (0.0001, 0.001, 0.01, 0.1)
+    folds: Folds = 5
+    most: Count = 5_000
+
+
+class KLIEPNode(WeightingNode):
+    """The Kullback-Leibler importance estimation procedure."""
+
+    target: Literal["unitgain.shift.KLIEP"] = Field(alias="_target_")
+    centres: Count = 100
+    widths: Choices = (0.125, 0.25, 0.5, 1.0, 2.0)
+    folds: Folds = 5
+    most: Count = 10_000
+
+
+class ULSIFNode(WeightingNode):
+    """Unconstrained least-squares importance fitting."""
+
+    target: Literal["unitgain.shift.ULSIF"] = Field(alias="_target_")
+    centres: Count = 100
+    widths: Choices = (0.125, 0.25, 0.5, 1.0, 2.0)
+    ridges: Choices = (0.001, 0.01, 0.1, 1.0, 10.0)
+    folds: Folds = 5
+
+
+class RuLSIFNode(WeightingNode):
+    """Relative least-squares importance fitting."""
+
+    target: Literal["unitgain.shift.RuLSIF"] = Field(alias="_target_")
+    centres: Count = 100
+    widths: Choices = (0.125, 0.25, 0.5, 1.0, 2.0)
+    ridges: Choices = (0.001, 0.01, 0.1, 1.0, 10.0)
+    folds: Folds = 5
+    alpha: Rate = 0.1
+
+
+class NearestNeighbourNode(WeightingNode):
+    """Shares of target rows among nearest neighbours."""
+
+    target: Literal["unitgain.shift.NearestNeighbour"] = Field(alias="_target_")
+    neighbours: Annotated[tuple[Count, ...], Field(min_length=1)] = (3, 5, 10, 20, 50, 100)
+    folds: Folds = 5
+    most: Count = 5_000
+
+
 SHIFT_NODES: tuple[type[ShiftNode], ...] = (
     NoShiftNode,
     PCATiltNode,
@@ -151,4 +222,13 @@ SHIFT_NODES: tuple[type[ShiftNode], ...] = (
     LabelTweakOneNode,
     LabelKnockoutNode,
 )
-WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (UniformNode,)
+WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (
+    UniformNode,
+    OracleNode,
+    ClassifierNode,
+    KMMNode,
+    KLIEPNode,
+    ULSIFNode,
+    RuLSIFNode,
+    NearestNeighbourNode,
+)
