@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unitgain.data import Prepared
 from unitgain.pack.engine import Blame, Pack
 from unitgain.spec import RunSpec
 from unitgain.train.checkpoint import restore_member
@@ -157,7 +158,10 @@ class Recorder(pl.Callback):
             if self.tracker.status[k] == "running":
                 self.tracker.status[k] = "finished"
         final = self._final(module, rows)
-        summaries = [self._summary(k, module.pack, row) for k, row in zip(rows, final, strict=True)]
+        summaries = [
+            self._summary(k, module.pack, row) | _weighting(module.tables[k])
+            for k, row in zip(rows, final, strict=True)
+        ]
         members = [self.members[k] for k in rows]
         self.saver.run(
             [partial(m.write_summary, s) for m, s in zip(members, summaries, strict=True)]
@@ -301,6 +305,15 @@ class Recorder(pl.Callback):
                 for k in members
             ]
         )
+
+
+def _weighting(table: Prepared) -> dict[str, Any]:
+    """What weights leave of the training rows, where they were estimated."""
+    if table.importance is None:
+        return {}
+    found = table.importance.diagnostics
+    names = ("ess", "ess_share", "pareto_k", "max_share")
+    return {"weighting": {name: getattr(found, name) for name in names}}
 
 
 def _module(module: pl.LightningModule) -> PackedModule:
