@@ -23,7 +23,7 @@ def test_version(capsys):
     [
         (
             ["trian"],
-            "error: trian: no such command; did you mean train? commands: train, predict, doctor, evaluate, resume, "
+            "error: trian: no such command; did you mean train? commands: train, predict, doctor, monitor, evaluate, resume, "
             "study, coordinate-check\n",
         ),
         (

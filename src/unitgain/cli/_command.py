@@ -12,6 +12,7 @@ class Exit(IntEnum):
     UNEXPECTED = 1
     USER_ERROR = 2
     DIVERGED = 3
+    DRIFT = 4
     INTERRUPTED = 130
 
 

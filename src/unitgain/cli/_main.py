@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unitgain import __version__
-from unitgain.cli import _coordinates, _doctor, _predict, _runs, _study, _train
+from unitgain.cli import _coordinates, _doctor, _monitor, _predict, _runs, _study, _train
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
@@ -16,6 +16,7 @@ COMMANDS: tuple[Command, ...] = (
     _train.COMMAND,
     _predict.COMMAND,
     _doctor.COMMAND,
+    _monitor.COMMAND,
     _runs.EVALUATE,
     _runs.RESUME,
     _study.COMMAND,
@@ -43,7 +44,8 @@ environment:
   UNITGAIN_ALLOW    more prefixes that a _target_ may have: package,package.module
   HYDRA_FULL_ERROR  1 shows the traceback of every error
 
-exit status: 0 finished, 1 unexpected error, 2 error in what was given, 3 diverged, 130 interrupted
+exit status: 0 finished, 1 unexpected error, 2 error in what was given, 3 diverged, 4 drift,
+  130 interrupted
 """
 
 

@@ -1,11 +1,13 @@
 """Scoring a finished run again from its best checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from unitgain.runs import RunDirectory
-from unitgain.spec import parse
+from unitgain.spec import RunSpec, parse
 from unitgain.train.checkpoint import check_belongs, read_checkpoint
 from unitgain.train.fit import accelerator, process_settings
 from unitgain.train.module import PackedDataModule, PackedModule
@@ -25,6 +27,28 @@ def evaluate(directory: Path) -> dict[str, float]:
         CheckpointError: best.ckpt is missing, damaged or another configuration's.
         DataError: the data can't be read again.
     """
+    with opened(directory) as (spec, module):
+        scores = Scores(spec)
+        with torch.no_grad():
+            return {
+                f"{part}/{name}": float(value_K[0])
+                for part in ("train", "val", "test")
+                for name, value_K in scores.of(module.pack, part).items()
+            }
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[tuple[RunSpec, PackedModule]]:
+    """A run's configuration, and its tables and network as of its best checkpoint, under its process settings.
+
+    Args:
+        directory: of the run.
+
+    Raises:
+        ConfigError: the run was on a GPU, and none is there.
+        CheckpointError: best.ckpt is missing, damaged or another configuration's.
+        DataError: the data can't be read again.
+    """
     run = RunDirectory(Path(directory))
     spec = parse(run.read_config())
     device = torch.device("cuda" if accelerator(spec) == "gpu" else "cpu")
@@ -34,12 +58,5 @@ def evaluate(directory: Path) -> dict[str, float]:
         module = PackedModule([spec], PackedDataModule([spec]).tables)
         module.resumed = True
         module.to(device)
-        pack = module.pack
-        pack.mlp.load_member_state(0, content["state_dict"])
-        scores = Scores(spec)
-        with torch.no_grad():
-            return {
-                f"{part}/{name}": float(value_K[0])
-                for part in ("train", "val", "test")
-                for name, value_K in scores.of(pack, part).items()
-            }
+        module.pack.mlp.load_member_state(0, content["state_dict"])
+        yield spec, module
