@@ -10,6 +10,7 @@ from benchmarks import (
     peers,
     probe,
     shift,
+    shift_conformal,
     start,
     step,
     sweep,
@@ -27,6 +28,7 @@ USUAL = {
     "memory": memory,
     "monitors": monitors,
     "shift": shift,
+    "conformal": shift_conformal,
     "theory": theory,
     "verdict": verdict,
 }

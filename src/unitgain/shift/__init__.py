@@ -6,6 +6,7 @@ Weights are w(x) = p_target(x) / p_source(x), with mean one under the source.
 
 from unitgain.shift.calibration import Calibration, Calibrator
 from unitgain.shift.classifier import Classifier, Features, Hidden, Linear, Quadratic
+from unitgain.shift.concept import ConceptTest, detect_concept_shift
 from unitgain.shift.conformal import conformal_interval, conformal_sets, weighted_threshold
 from unitgain.shift.detect import (
     MMD,
@@ -71,6 +72,7 @@ __all__ = [
     "Calibrator",
     "Classifier",
     "ClassifierTest",
+    "ConceptTest",
     "ConformalPValues",
     "DensityRatio",
     "Detection",
@@ -104,6 +106,7 @@ __all__ = [
     "conformal_interval",
     "conformal_sets",
     "correct_posteriors",
+    "detect_concept_shift",
     "diagnose",
     "doubly_robust_risk",
     "effective_sample_size",
