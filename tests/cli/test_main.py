@@ -23,8 +23,8 @@ def test_version(capsys):
     [
         (
             ["trian"],
-            "error: trian: no such command; did you mean train? commands: train, predict, doctor, monitor, evaluate, resume, "
-            "study, coordinate-check\n",
+            "error: trian: no such command; did you mean train? commands: train, predict, doctor, shift, "
+            "monitor, evaluate, resume, study, coordinate-check\n",
         ),
         (
             ["model.depth=3"],

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unitgain import __version__
-from unitgain.cli import _coordinates, _doctor, _monitor, _predict, _runs, _study, _train
+from unitgain.cli import _coordinates, _doctor, _monitor, _predict, _runs, _shift, _study, _train
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
@@ -16,6 +16,7 @@ COMMANDS: tuple[Command, ...] = (
     _train.COMMAND,
     _predict.COMMAND,
     _doctor.COMMAND,
+    _shift.COMMAND,
     _monitor.COMMAND,
     _runs.EVALUATE,
     _runs.RESUME,

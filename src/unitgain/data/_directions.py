@@ -19,7 +19,7 @@ def standardised(table: Table) -> Floats:
     if not x_ND.shape[1]:
         raise DataError(
             f"{table.name}: shift: this shift needs a numeric feature, but the table has none; "
-            f"set data.encoding=ordinal beforehand, or choose shift=domain"
+            f"choose shift=label_dirichlet, or a source with numeric columns"
         )
     known = ~np.isnan(x_ND)
     count_D = known.sum(axis=0)
