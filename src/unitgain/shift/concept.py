@@ -64,7 +64,8 @@ def detect_concept_shift(
     with :math:`\varphi` a one and the standardised features. The propensity e is a logistic regression, the
     response m a ridge or logistic regression of both parts together, both of features, squares and (where rows allow)
     products, and both fitted without the row's fold. The p-value is that of :math:`\max |T|` under a Gaussian
-    multiplier bootstrap. It is right if e and m together converge fast enough; a wrong m costs power but not the level as long as e is right.
+    multiplier bootstrap. It is right if e and m together converge fast enough; a wrong m costs power but not the
+    level as long as e is right.
 
     The effect is :math:`\sum (d - e) (y - m) / \sum (d - e)^2`: the mean move of the answer at equal
     features, over rows that both parts could hold.
