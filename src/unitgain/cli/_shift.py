@@ -168,7 +168,7 @@ def _risk(found: "Correction") -> str:
 
 
 def _draw(found: "Correction", folder: Path) -> Path:
-    from unitgain.report import ShiftPicture, shift_figure
+    from unitgain.report.shift import ShiftPicture, shift_figure
 
     table = found.table
     train, truth = table.split.train, table.shifted.ratio

@@ -3,15 +3,11 @@
 from unitgain.report._forecast import draw_forecast, forecast_figure
 from unitgain.report._gradient_flow import draw_gradient_flow, gradient_flow_figure
 from unitgain.report._style import style
-from unitgain.report.shift import ShiftPicture, draw_shift, shift_figure
 
 __all__ = [
-    "ShiftPicture",
     "draw_forecast",
     "draw_gradient_flow",
-    "draw_shift",
     "forecast_figure",
     "gradient_flow_figure",
-    "shift_figure",
     "style",
 ]
