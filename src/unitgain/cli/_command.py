@@ -1,8 +1,11 @@
 """What a subcommand is, and what its exit status says."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from unitgain.errors import ConfigError
 
 
 class Exit(IntEnum):
@@ -30,3 +33,25 @@ class Command:
     name: str
     summary: str
     run: Callable[[Sequence[str]], int]
+
+
+def parsed(
+    parser: argparse.ArgumentParser, argv: Sequence[str], command: str
+) -> argparse.Namespace:
+    """The arguments of a subcommand that takes its own options alone.
+
+    Args:
+        parser: made with ``exit_on_error=False``.
+        argv: the arguments behind the command's name.
+        command: its name, for the message.
+
+    Raises:
+        ConfigError: an argument that can't be read, or an option that there isn't.
+    """
+    try:
+        given, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}") from error
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such option; see unitgain {command} --help")
+    return given

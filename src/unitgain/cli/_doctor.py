@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitgain.cli._command import Command, Exit
+from unitgain.cli._command import Command, Exit, parsed
 from unitgain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,12 +79,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(name, metavar=metavar, help=text)
     parser.add_argument("--sharpness", action="store_true", help="the top Hessian eigenvalue, too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    try:
-        given, unknown = parser.parse_known_args(_with_file(argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error.argument_name}: {error.message}") from error
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: no such option; see unitgain doctor --help")
+    given = parsed(parser, _with_file(argv), "doctor")
     _check(given)
     given.seeds = _whole("--seeds", given.seeds or "3")
     given.input = given.input and [_whole("--input", part) for part in given.input.split(",")]

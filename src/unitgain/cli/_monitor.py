@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitgain.cli._command import Command, Exit
+from unitgain.cli._command import Command, Exit, parsed
 from unitgain.cli._runs import check_run
 from unitgain.errors import ConfigError
 
@@ -111,12 +111,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two looks")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds without rows: the end")
     parser.add_argument("--stop-at-alarm", action="store_true", help="end at the alarm")
-    try:
-        given, unknown = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error.argument_name}: {error.message}") from error
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: no such option; see unitgain monitor --help")
+    given = parsed(parser, argv, "monitor")
     if len(given.paths) != 2 or not all(given.paths):
         raise ConfigError(
             f"unitgain monitor: must be given a run directory and a stream, got "

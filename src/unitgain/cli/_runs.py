@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unitgain.cli._command import Command, Exit
+from unitgain.cli._command import Command, Exit, parsed
 from unitgain.errors import ConfigError
 
 SAME_BITS = 0.0
@@ -77,12 +77,7 @@ def run_directory(command: str, argv: Sequence[str], summary: str) -> Path:
         allow_abbrev=False,
     )
     parser.add_argument("run", nargs="*", metavar="RUN", help="a run directory, as train made it")
-    try:
-        given, unknown = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error.argument_name}: {error.message}") from error
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: no such option; see unitgain {command} --help")
+    given = parsed(parser, argv, command)
     if len(given.run) != 1 or not given.run[0]:
         got = " ".join(given.run) or "nothing"
         raise ConfigError(

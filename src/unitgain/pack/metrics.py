@@ -40,7 +40,7 @@ def accuracy(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
     """
     confidence_KN, predicted_KN = probabilities_KNC.max(-1)
     right_K = (predicted_KN == target_KN).mean(-1, dtype=torch.float64)
-    return _result(right_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
+    return as_result(right_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
 
 
 def f1_macro(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def f1_macro(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
     # 2 TP + FP + FN: how often the class is predicted, and how often it is the target.
     named_KC = zero_KC.scatter_add(1, target_KN, one_KN).scatter_add_(1, predicted_KN, one_KN)
     score_K = (2 * true_KC / named_KC.clamp(min=1)).sum(-1) / (named_KC > 0).sum(-1)
-    return _result(score_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
+    return as_result(score_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
 
 
 def auroc(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def auroc(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
         for c in range(first, classes, step)
     ]
     area_K = torch.cat(areas, -1).mean(-1)
-    return _result(area_K + 0 * probabilities_KNC.sum((1, 2)), probabilities_KNC)
+    return as_result(area_K + 0 * probabilities_KNC.sum((1, 2)), probabilities_KNC)
 
 
 def _areas(probabilities_KNC: Tensor, target_KN: Tensor, first: int) -> Tensor:
@@ -154,7 +154,7 @@ def ece(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
     bin_KN = confidence_bins(confidence_KN)
     gap_KN = confidence_KN.double() - (predicted_KN == target_KN).double()
     gap_KB = gap_KN.new_zeros(len(gap_KN), BINS + 1).scatter_add_(1, bin_KN, gap_KN)
-    return _result(gap_KB.abs().sum(-1) / gap_KN.shape[-1], probabilities_KNC)
+    return as_result(gap_KB.abs().sum(-1) / gap_KN.shape[-1], probabilities_KNC)
 
 
 def confidence_bins(confidence_KN: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def log_loss(probabilities_KNC: Tensor, target_KN: Tensor) -> Tensor:
     epsilon = torch.finfo(probabilities_KNC.dtype).eps
     own_KN = probabilities_KNC.gather(-1, target_KN.unsqueeze(-1)).squeeze(-1)
     log_KN = own_KN.clamp(epsilon, 1 - epsilon).log()
-    return _result(-log_KN.mean(-1, dtype=torch.float64), probabilities_KNC)
+    return as_result(-log_KN.mean(-1, dtype=torch.float64), probabilities_KNC)
 
 
 def mae(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def mae(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
         target_KNT: the targets.
     """
     error_KNT = prediction_KNT - target_KNT
-    return _result(error_KNT.abs().mean((1, 2), dtype=torch.float64), prediction_KNT)
+    return as_result(error_KNT.abs().mean((1, 2), dtype=torch.float64), prediction_KNT)
 
 
 def mse(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ def mse(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
         prediction_KNT: the predictions.
         target_KNT: the targets.
     """
-    return _result(_mean_square(prediction_KNT, target_KNT), prediction_KNT)
+    return as_result(_mean_square(prediction_KNT, target_KNT), prediction_KNT)
 
 
 def rmse(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ def rmse(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
         prediction_KNT: the predictions.
         target_KNT: the targets.
     """
-    return _result(_mean_square(prediction_KNT, target_KNT).sqrt(), prediction_KNT)
+    return as_result(_mean_square(prediction_KNT, target_KNT).sqrt(), prediction_KNT)
 
 
 def _mean_square(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
@@ -243,10 +243,11 @@ def r2(prediction_KNT: Tensor, target_KNT: Tensor) -> Tensor:
     constant_KT = (target == target[:, :1]).all(1)
     missed_KT = residual_KT.clamp(max=1).ceil()  # 0 or 1, and NaN of NaN, which sign() would make 0
     score_KT = 1 - torch.where(constant_KT, missed_KT, residual_KT / total_KT)
-    return _result(score_KT.mean(-1), prediction_KNT)
+    return as_result(score_KT.mean(-1), prediction_KNT)
 
 
-def _result(value_K: Tensor, like: Tensor) -> Tensor:
+def as_result(value_K: Tensor, like: Tensor) -> Tensor:
+    """A metric (K,) in the type that predictions of this type have their metrics in."""
     return value_K.to(torch.promote_types(like.dtype, torch.float32))
 
 
@@ -292,7 +293,7 @@ class MemberwiseMetric:
             else prediction_KNT.new_full((), torch.nan)
             for k in range(len(finite))
         ]
-        return _result(torch.stack(values), prediction_KNT)
+        return as_result(torch.stack(values), prediction_KNT)
 
     def _of_member(self, prediction_NT: Tensor, target: Tensor) -> Tensor:
         if self._is_binary:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unitgain.errors import ConfigError
 from unitgain.pack import metrics
-from unitgain.pack.metrics import PackedMetric
+from unitgain.pack.metrics import PackedMetric, as_result
 
 WeightedMetric = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -31,7 +31,7 @@ def accuracy(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) ->
     """
     confidence_KN, predicted_KN = probabilities_KNC.max(-1)
     right_KN = (predicted_KN == target_KN).double() + 0 * confidence_KN
-    return _result(_mean(right_KN, weight_KN), probabilities_KNC)
+    return as_result(_mean(right_KN, weight_KN), probabilities_KNC)
 
 
 def f1_macro(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def f1_macro(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) ->
     present_KC = named_KC > 0
     score_KC = torch.where(present_KC, 2 * true_KC / named_KC.where(present_KC, 1.0), 0.0)
     score_K = score_KC.sum(-1) / present_KC.sum(-1)
-    return _result(score_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
+    return as_result(score_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
 
 
 def auroc(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def auroc(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Te
         torch.stack([_area(p_NC[:, c], y_N == c, w_N) for c in range(first, classes)]).mean()
         for p_NC, y_N, w_N in zip(probabilities_KNC, target_KN, weight_KN.double(), strict=True)
     ]
-    return _result(torch.stack(rows) + 0 * probabilities_KNC.sum((1, 2)), probabilities_KNC)
+    return as_result(torch.stack(rows) + 0 * probabilities_KNC.sum((1, 2)), probabilities_KNC)
 
 
 def _area(score_N: Tensor, own_N: Tensor, weight_N: Tensor) -> Tensor:
@@ -83,14 +83,14 @@ def ece(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tens
     weight_KN = weight_KN.double()
     gap_KN = weight_KN * (confidence_KN.double() - (predicted_KN == target_KN).double())
     gap_KB = gap_KN.new_zeros(len(gap_KN), metrics.BINS + 1).scatter_add_(1, bin_KN, gap_KN)
-    return _result(gap_KB.abs().sum(-1) / weight_KN.sum(-1), probabilities_KNC)
+    return as_result(gap_KB.abs().sum(-1) / weight_KN.sum(-1), probabilities_KNC)
 
 
 def log_loss(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
     """The weighted mean negative logarithm of the target's probability, (K,)."""
     epsilon = torch.finfo(probabilities_KNC.dtype).eps
     own_KN = probabilities_KNC.gather(-1, target_KN.unsqueeze(-1)).squeeze(-1)
-    return _result(
+    return as_result(
         _mean(-own_KN.clamp(epsilon, 1 - epsilon).log().double(), weight_KN), probabilities_KNC
     )
 
@@ -98,19 +98,17 @@ def log_loss(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) ->
 def mae(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
     """The weighted mean absolute error over rows and targets, (K,)."""
     error_KN = (prediction_KNT - target_KNT).double().abs().mean(-1)
-    return _result(_mean(error_KN, weight_KN), prediction_KNT)
+    return as_result(_mean(error_KN, weight_KN), prediction_KNT)
 
 
 def mse(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
     """The weighted mean squared error over rows and targets, (K,)."""
-    error_KN = (prediction_KNT - target_KNT).double().square().mean(-1)
-    return _result(_mean(error_KN, weight_KN), prediction_KNT)
+    return as_result(_mean_square(prediction_KNT, target_KNT, weight_KN), prediction_KNT)
 
 
 def rmse(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
     """The root of the weighted mean squared error over rows and targets, (K,)."""
-    error_KN = (prediction_KNT - target_KNT).double().square().mean(-1)
-    return _result(_mean(error_KN, weight_KN).sqrt(), prediction_KNT)
+    return as_result(_mean_square(prediction_KNT, target_KNT, weight_KN).sqrt(), prediction_KNT)
 
 
 def r2(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
@@ -129,16 +127,16 @@ def r2(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
     high_KT = target.masked_fill(~counts_KN1, -torch.inf).amax(1)
     missed_KT = residual_KT.clamp(max=1).ceil()
     score_KT = 1 - torch.where(low_KT == high_KT, missed_KT, residual_KT / spread_KT)
-    return _result(score_KT.mean(-1), prediction_KNT)
+    return as_result(score_KT.mean(-1), prediction_KNT)
+
+
+def _mean_square(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
+    return _mean((prediction_KNT - target_KNT).double().square().mean(-1), weight_KN)
 
 
 def _mean(value_KN: Tensor, weight_KN: Tensor) -> Tensor:
     weight_KN = weight_KN.double()
     return (weight_KN * value_KN).sum(-1) / weight_KN.sum(-1)
-
-
-def _result(value_K: Tensor, like: Tensor) -> Tensor:
-    return value_K.to(torch.promote_types(like.dtype, torch.float32))
 
 
 WEIGHTED: dict[PackedMetric, WeightedMetric] = {

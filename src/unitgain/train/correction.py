@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unitgain.data import Prepared, open_data
+from unitgain.data import Prepared, Table, open_data
 from unitgain.runs import RunDirectory, read_metrics
 from unitgain.shift import (
     Balance,
@@ -62,12 +62,11 @@ class Correction:
         balance: source means against target means, before and after weighting.
         detection: tests of the inputs of validation rows against target rows.
         fitted: losses of left-out source rows for each exponent.
-        best_exponent: that with the least weighted loss of left-out rows.
+        risks: the target risk under each of these exponents, by importance weighting.
         gate: should the run correct?
         over_trained: a sentence that says so, where the run is; weights hardly move a network that fits every row
             (Byrd and Lipton 2019, arXiv 1812.03372). None where it isn't.
-        weighted_risk: the target risk of the corrected run by importance weighting.
-        robust_risk: the same by the doubly robust estimator.
+        robust_risk: the target risk of the corrected run by the doubly robust estimator.
         plain: metrics of the run without correction, by part.
         corrected: metrics with it.
     """
@@ -80,10 +79,9 @@ class Correction:
     balance: Balance
     detection: PortfolioResult
     fitted: CrossFit
-    best_exponent: float
+    risks: tuple[TargetRisk, ...]
     gate: Gate
     over_trained: str | None
-    weighted_risk: TargetRisk
     robust_risk: TargetRisk
     plain: Mapping[str, float]
     corrected: Mapping[str, float]
@@ -93,6 +91,17 @@ class Correction:
         """The estimated weight (N,) of every row of the table."""
         assert self.table.importance is not None
         return self.table.importance.full_N
+
+    @property
+    def weighted_risk(self) -> TargetRisk:
+        """The target risk of the corrected run by importance weighting."""
+        return self.risks[self.fitted.exponents.index(self.spec.weighting.exponent)]
+
+    @property
+    def best_exponent(self) -> float:
+        """The exponent with the least estimated target risk: importance-weighted cross-validation."""
+        values = [risk.interval.value for risk in self.risks]
+        return self.fitted.exponents[values.index(min(values))]
 
     def answer(self) -> str:
         """The gate's answer in words; it names the over-trained case."""
@@ -140,9 +149,7 @@ class Correction:
             },
             "cross_validation": {
                 "exponents": list(self.fitted.exponents),
-                "risks": [
-                    asdict(self._risk(exponent).interval) for exponent in self.fitted.exponents
-                ],
+                "risks": [asdict(risk.interval) for risk in self.risks],
                 "best": self.best_exponent,
             },
             "gate": {
@@ -160,10 +167,6 @@ class Correction:
             "plain": dict(self.plain),
             "corrected": dict(self.corrected),
         }
-
-    def _risk(self, exponent: float) -> TargetRisk:
-        weight_N = torch.from_numpy(self.full_weight[self.fitted.rows])
-        return importance_weighted_risk(self.fitted.loss_of(exponent), weight_N)
 
 
 def correction_of(directory: Path, *, folds: int = 5) -> Correction:
@@ -184,19 +187,21 @@ def correction_of(directory: Path, *, folds: int = 5) -> Correction:
     spec = given if given.weighting.corrects else _with(given, "unitgain.shift.Classifier")
     plain_spec = _with(given, "unitgain.shift.Uniform") if given.weighting.corrects else given
     device = torch.device("cuda" if accelerator(spec) == "gpu" else "cpu")
-    table = open_data(spec)
+    loaded: dict[str, Table] = {}
+    table = open_data(spec, loaded)
     assert table.importance is not None
     full_N, exponent = table.importance.full_N, spec.weighting.exponent
     exponents = sorted({*EXPONENTS, exponent})
     fitted = cross_fit(spec, table, full_N, exponents, folds=folds, device=device)
     weight_N = torch.from_numpy(full_N[fitted.rows])
     gate = should_correct(fitted.loss_of(0.0), fitted.loss_of(exponent), weight_N)
-    risks = [importance_weighted_risk(loss_N, weight_N) for loss_N in fitted.loss_EN]
-    values = [risk.interval.value for risk in risks]
     own = fitted.loss_of(exponent)
     held = importance_weighted_risk(fitted.loss_of(0.0), torch.ones_like(weight_N)).interval.value
-    other = plain_spec if given.weighting.corrects else spec
-    twin, recorded = _metrics(other, device), evaluate(directory)
+    other, others = (
+        (plain_spec, open_data(plain_spec, loaded)) if given.weighting.corrects else (spec, table)
+    )
+    twin = Scores(other).of_parts(train_unrecorded(other, [others], device))
+    recorded = evaluate(directory)
     source_ND, target_MD = (torch.from_numpy(table.x[r]) for r in (fitted.rows, table.split.test))
     train, generator = table.split.train, torch.Generator().manual_seed(spec.weighting.seed)
     truth = table.shifted.ratio
@@ -210,10 +215,9 @@ def correction_of(directory: Path, *, folds: int = 5) -> Correction:
         balance=balance(torch.from_numpy(table.x[train]), target_MD, full),
         detection=Portfolio()(torch.from_numpy(table.x[table.split.val]), target_MD, generator),
         fitted=fitted,
-        best_exponent=exponents[values.index(min(values))],
+        risks=tuple(importance_weighted_risk(loss_N, weight_N) for loss_N in fitted.loss_EN),
         gate=gate,
         over_trained=_over_trained(directory, fitted.train_loss_E[0], held),
-        weighted_risk=importance_weighted_risk(own, weight_N),
         robust_risk=doubly_robust_risk(
             own, weight_N, *predict_losses(source_ND, own, target_MD, generator)
         ),
@@ -226,18 +230,6 @@ def _with(spec: RunSpec, estimator: str) -> RunSpec:
     """The same run with another weighting, its exponent and bound kept."""
     common = {name: getattr(spec.weighting, name) for name in ("exponent", "largest", "seed")}
     return parse(spec.resolved() | {"weighting": {"_target_": estimator, **common}})
-
-
-def _metrics(spec: RunSpec, device: torch.device) -> dict[str, float]:
-    """Losses and metrics of a run that is trained for them alone, by part."""
-    pack = train_unrecorded(spec, [open_data(spec)], device)
-    scores = Scores(spec)
-    with torch.no_grad():
-        return {
-            f"{part}/{name}": float(value_K[0])
-            for part in ("train", "val", "test")
-            for name, value_K in scores.of(pack, part).items()
-        }
 
 
 def _over_trained(directory: Path, train_loss: float, held_loss: float) -> str | None:

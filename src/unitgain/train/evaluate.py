@@ -28,13 +28,7 @@ def evaluate(directory: Path) -> dict[str, float]:
         DataError: the data can't be read again.
     """
     with opened(directory) as (spec, module):
-        scores = Scores(spec)
-        with torch.no_grad():
-            return {
-                f"{part}/{name}": float(value_K[0])
-                for part in ("train", "val", "test")
-                for name, value_K in scores.of(module.pack, part).items()
-            }
+        return Scores(spec).of_parts(module.pack)
 
 
 @contextmanager

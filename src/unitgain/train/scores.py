@@ -20,6 +20,8 @@ from unitgain.pack.weighted_metrics import WeightedMetric, as_weighted
 from unitgain.spec import Component, RunSpec, instantiate, locate
 from unitgain.train.own import check_shape
 
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
 _NUMBERS = 2**18
 """Outputs that are scored at a time."""
 
@@ -55,6 +57,15 @@ class Scores:
     def of(self, pack: Pack, part: Part) -> dict[str, NDArray[np.float64]]:
         """Loss and metrics of a part by name, (K,) each, after one copy to the host."""
         return self.of_prediction(pack, pack.predict(part, self._limit))
+
+    def of_parts(self, pack: Pack) -> dict[str, float]:
+        """Loss and metrics of a pack of one on every part, such as "test/accuracy"."""
+        with torch.no_grad():
+            return {
+                f"{part}/{name}": float(value_K[0])
+                for part in PARTS
+                for name, value_K in self.of(pack, part).items()
+            }
 
     def of_prediction(self, pack: Pack, prediction: Prediction) -> dict[str, NDArray[np.float64]]:
         """Loss and metrics of a prediction by name, (K,) each.
