@@ -329,13 +329,15 @@ def test_a_process_that_is_ended_can_be_resumed(
         assert "ended as interrupted" in output
         assert run.status == "interrupted"
         assert run.read_summary()["epoch"] == epochs
+        written_behind = 0
     else:
         assert process.returncode == -signal.SIGKILL
         assert run.status == "unfinished"
-    # No more than the epoch under way is lost.
+        # An epoch's checkpoint is put in place while the next epoch trains, and that one's row is written first.
+        written_behind = 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert epochs - 1 <= read_checkpoint(run.last_checkpoint)["epoch"] <= epochs
+        assert 0 <= epochs - read_checkpoint(run.last_checkpoint)["epoch"] <= written_behind
         [result] = fit([spec], [run.path], resume=True)
     assert result.status == "finished"
     assert_same_run(long_run, run.path)
