@@ -8,7 +8,7 @@ import torch
 from scipy.stats import ks_2samp
 
 from unitgain.errors import ConfigError, DataError
-from unitgain.shift import MMD, ClassifierTest, KolmogorovSmirnov, Portfolio, Quadratic
+from unitgain.shift import MMD, ClassifierTest, KolmogorovSmirnov, Portfolio
 from unitgain.shift._mmd import permuted_mmd
 
 TESTS = {
@@ -17,7 +17,8 @@ TESTS = {
     "mmd": MMD(permutations=39),
     "mmd_random_features": MMD(permutations=39, random_features=50),
     "classifier_linear": ClassifierTest(),
-    "classifier_quadratic": ClassifierTest(features=Quadratic()),
+    "classifier_quadratic": ClassifierTest(features="quadratic"),
+    "classifier_mlp": ClassifierTest(features="mlp", width=4),
 }
 
 

@@ -11,21 +11,18 @@ from unitgain.shift import (
     KMM,
     ULSIF,
     Classifier,
-    Hidden,
-    Linear,
     NearestNeighbour,
     Oracle,
-    Quadratic,
     RuLSIF,
     Uniform,
 )
 
 ESTIMATORS = {
     "classifier": Classifier(ridges=(10.0, 1.0), folds=3),
-    "linear": Classifier(features=(Linear(),), calibrate=False),
-    "calibrated": Classifier(features=(Linear(),), ridges=(1.0,), calibrate=True, folds=3),
-    "quadratic": Classifier(features=(Quadratic(),), ridges=(10.0, 1.0), folds=2),
-    "hidden": Classifier(features=(Hidden(4),), ridges=(1.0,), folds=2),
+    "linear": Classifier(features=("linear",), calibrate=False),
+    "calibrated": Classifier(features=("linear",), ridges=(1.0,), calibrate=True, folds=3),
+    "quadratic": Classifier(features=("quadratic",), ridges=(10.0, 1.0), folds=2),
+    "mlp": Classifier(features=("mlp",), ridges=(1.0,), folds=2, width=4),
     "kmm": KMM(),
     "kliep": KLIEP(widths=(0.25, 1.0), centres=50, folds=2),
     "ulsif": ULSIF(),
@@ -165,7 +162,8 @@ def test_rows_of_a_ratio_are_checked():
     [
         lambda: Classifier(features=()),
         lambda: Classifier(ridges=(-1.0,)),
-        lambda: Hidden(0),
+        lambda: Classifier(features=("mlp",), width=0),
+        lambda: Classifier(features=("cubic",)),
         lambda: KMM(bound=1.0),
         lambda: ULSIF(widths=()),
         lambda: ULSIF(centres=0),
@@ -193,7 +191,7 @@ def test_logistic_error_falls_like_the_root_of_n():
         squares = []
         for seed in range(8):
             source, target = parts(n, n, seed=seed)
-            fitted = Classifier(features=(Linear(),), ridges=(1e-3,), calibrate=False, folds=2)
+            fitted = Classifier(features=("linear",), ridges=(1e-3,), calibrate=False, folds=2)
             weights = fitted.fit(source, target, generator()).source_weight_N
             truth = (source[:, 0] - 0.5).exp()
             squares.append(float((weights - truth).square().mean() / truth.square().mean()))
@@ -207,7 +205,7 @@ def test_calibration_undoes_what_a_strong_ridge_flattens():
     truth = (source[:, 0] - 0.5).exp()
     errors = []
     for calibrate in (False, True):
-        estimator = Classifier(features=(Linear(),), ridges=(1000.0,), calibrate=calibrate)
+        estimator = Classifier(features=("linear",), ridges=(1000.0,), calibrate=calibrate)
         ratio = estimator.fit(source, target, generator())
         errors.append(float((ratio.source_weight_N - truth).square().mean()))
     assert ratio.details["slope"] > 1.5

@@ -5,7 +5,7 @@ Weights are w(x) = p_target(x) / p_source(x), with mean one under the source.
 """
 
 from unitgain.shift.calibration import Calibration, Calibrator
-from unitgain.shift.classifier import Classifier, Features, Hidden, Linear, Quadratic
+from unitgain.shift.classifier import Classifier
 from unitgain.shift.concept import ConceptTest, detect_concept_shift
 from unitgain.shift.conformal import conformal_interval, conformal_sets, weighted_threshold
 from unitgain.shift.detect import (
@@ -79,18 +79,14 @@ __all__ = [
     "Diagnostics",
     "Effect",
     "Estimator",
-    "Features",
     "Gate",
-    "Hidden",
     "KolmogorovSmirnov",
     "LabelEstimator",
     "LabelRatio",
-    "Linear",
     "NearestNeighbour",
     "Oracle",
     "Portfolio",
     "PortfolioResult",
-    "Quadratic",
     "RuLSIF",
     "ScaledEstimator",
     "Selection",

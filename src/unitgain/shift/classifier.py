@@ -9,7 +9,7 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from unitgain.shift.ratio import RatioFunction, ScaledEstimator
 
 _LARGEST_LOG = 200.0
 """Log ratios are kept below it, so that weights and their squares are finite."""
+
+
+Kind = Literal["linear", "quadratic", "mlp"]
+"""What a logistic classifier sees of the rows."""
 
 
 class Features(abc.ABC):
@@ -68,18 +72,10 @@ class Quadratic(Features):
 
 @final
 @dataclass(frozen=True)
-class Hidden(Features):
-    r"""One hidden layer: :math:`\log w = v \cdot \tanh(U x + b) + \gamma`.
+class MLP(Features):
+    r"""One hidden layer: :math:`\log w = v \cdot \tanh(U x + b) + \gamma`, from a random start."""
 
-    Args:
-        width: the number of hidden units, at least 1.
-    """
-
-    width: int = 32
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ConfigError(f"width: must be at least 1, got {self.width}; raise it")
+    width: int
 
     def start(self, features: int, generator: torch.Generator) -> Tensor:
         numbers = torch.randn(
@@ -100,6 +96,22 @@ class Hidden(Features):
         hidden_RH = torch.addmm(bias_H, rows_RD, U.view(features, self.width)).tanh()
         log_R: Tensor = hidden_RH @ v_H + intercept
         return log_R
+
+
+def check_kinds(kinds: Sequence[str], width: int) -> None:
+    """Raise a `ConfigError` where features are of no such kind, or an MLP has no units."""
+    known = get_args(Kind)
+    if not kinds or not set(kinds) <= set(known):
+        raise ConfigError(
+            f"features: must be of {', '.join(known)}, got {tuple(kinds)}; name one or more"
+        )
+    if width < 1:
+        raise ConfigError(f"width: must be at least 1, got {width}; 32 is usual")
+
+
+def features_of(kind: Kind, width: int) -> Features:
+    """The features of a kind."""
+    return {"linear": Linear(), "quadratic": Quadratic(), "mlp": MLP(width)}[kind]
 
 
 @final
@@ -130,15 +142,24 @@ class Classifier(ScaledEstimator):
     shift too. Calibration fits a slope and
     an intercept to the log ratios that left-out rows were given.
 
+    ==============  ==========================================================================
+    features        :math:`\log w`
+    ==============  ==========================================================================
+    ``linear``      :math:`\beta \cdot x + \gamma`: exact for Gaussians of one covariance matrix
+    ``quadratic``   :math:`x \cdot A x + \beta \cdot x + \gamma`: exact for any two Gaussians
+    ``mlp``         :math:`v \cdot \tanh(U x + b) + \gamma` with `width` hidden units
+    ==============  ==========================================================================
+
     Args:
         features: kinds to choose from, the simplest first.
         ridges: values of lambda to choose from.
         calibrate: whether to calibrate.
         folds: of cross-validation.
         most: rows a part that cross-validation looks at.
+        width: hidden units of ``mlp``.
 
     Raises:
-        ConfigError: nothing to choose from, or ridges below 0.
+        ConfigError: nothing to choose from, no such kind, ridges below 0, or no hidden units.
 
     Example:
         >>> rows = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
@@ -150,32 +171,34 @@ class Classifier(ScaledEstimator):
         Bickel, Brueckner and Scheffer (2009), JMLR 10, section 5; Qin (1998), doi 10.1093/biomet/85.3.619.
     """
 
-    features: Sequence[Features] = (Linear(), Quadratic())
+    features: Sequence[Kind] = ("linear", "quadratic")
     ridges: Sequence[float] = (1.0, 0.1, 0.01)
     calibrate: bool = False
     folds: int = 5
     most: int = 10_000
+    width: int = 32
 
     def __post_init__(self) -> None:
-        if not self.features or not self.ridges or min(self.ridges) < 0:
+        check_kinds(self.features, self.width)
+        if not self.ridges or min(self.ridges) < 0:
             raise ConfigError(
-                "Classifier: must have features and ridges of 0 or above to choose from, "
-                f"got features={self.features} and ridges={self.ridges}; leave the defaults"
+                f"ridges: must be numbers of 0 or above, got {self.ridges}; leave the default"
             )
 
     def _scaled_ratio(
         self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator
     ) -> tuple[RatioFunction, dict[str, float]]:
-        starts = [f.start(source_ND.shape[1], generator).to(source_ND) for f in self.features]
+        kinds = [features_of(kind, self.width) for kind in self.features]
+        starts = [f.start(source_ND.shape[1], generator).to(source_ND) for f in kinds]
         # With nothing to choose and to calibrate, no folds are fitted.
-        count = self.folds if self.calibrate or len(self.features) * len(self.ridges) > 1 else 1
+        count = self.folds if self.calibrate or len(kinds) * len(self.ridges) > 1 else 1
         parts = folds(source_ND, target_MD, count, self.most, generator)
         chosen, ridge, held_out = 0, max(self.ridges), None
-        for i, features in enumerate(self.features):
+        for i, features in enumerate(kinds):
             logs, least = _least_loss(features, starts[i], *parts, self.ridges)
             if logs is not None and (held_out is None or _excess(held_out, logs) > 0):
                 chosen, ridge, held_out = i, least, logs
-        features = self.features[chosen]
+        features = kinds[chosen]
         theta_P = _fit(features, starts[chosen], source_ND, target_MD, ridge)
         slope, intercept, details = 1.0, 0.0, {"features": float(chosen), "ridge": ridge}
         if held_out is not None:

@@ -19,11 +19,10 @@ from torch import Tensor
 from unitgain.errors import ConfigError, DataError
 from unitgain.shift._mmd import permuted_mmd
 from unitgain.shift._rows import check_parts, shuffled
-from unitgain.shift.classifier import Classifier, Features, Linear, Quadratic
+from unitgain.shift.classifier import Classifier, Kind, check_kinds
 from unitgain.stats.intervals import bonferroni, holm, permutation_p_value
 
 _TINY = 1e-300
-_LINEAR = Linear()
 
 
 @final
@@ -190,32 +189,37 @@ class ClassifierTest(TwoSampleTest):
     where nothing can be told.
 
     Args:
-        features: what the classifier sees.
+        features: what the classifier sees: see `Classifier`.
         ridge: of its parameters.
+        width: hidden units of ``mlp``.
 
     Raises:
-        ConfigError: the ridge is below 0.
+        ConfigError: no such features, the ridge is below 0, or no hidden units.
 
     Reference:
         Lopez-Paz and Oquab (2017), arXiv 1610.06545, section 3; with the area in the place of the accuracy.
     """
 
-    features: Features = _LINEAR
+    features: Kind = "linear"
     ridge: float = 1.0
+    width: int = 32
 
     def __post_init__(self) -> None:
+        check_kinds((self.features,), self.width)
         if self.ridge < 0:
             raise ConfigError(f"ridge: must be 0 or above, got {self.ridge:g}; 1 is usual")
 
     def _test(self, source_ND: Tensor, target_MD: Tensor, generator: torch.Generator) -> Detection:
         halves = [shuffled(rows, generator).tensor_split(2) for rows in (source_ND, target_MD)]
-        classifier = Classifier(features=(self.features,), ridges=(self.ridge,), folds=1)
+        classifier = Classifier(
+            features=(self.features,), ridges=(self.ridge,), folds=1, width=self.width
+        )
         ratio = classifier.fit(halves[0][0], halves[1][0], generator)
         one, other = (ratio(half[1]).cpu().numpy() for half in halves)
         found = mannwhitneyu(other, one, alternative="greater", method="asymptotic")
         area = float(found.statistic) / (len(one) * len(other))
         p_value = float(found.pvalue)
-        name = f"classifier_{type(self.features).__name__.lower()}"
+        name = f"classifier_{self.features}"
         return Detection(name, 1.0 if math.isnan(p_value) else max(p_value, _TINY), area, area)
 
 
@@ -260,7 +264,7 @@ class Portfolio:
         KolmogorovSmirnov(),
         MMD(),
         ClassifierTest(),
-        ClassifierTest(features=Quadratic()),
+        ClassifierTest(features="quadratic"),
     )
 
     def __post_init__(self) -> None:
