@@ -98,52 +98,103 @@ def detect_concept_shift(
         Shah and Peters (2020), arXiv 1804.07203, sections 3.1 and 3.3; Scheidegger, Hoerrmann and Buehlmann (2022),
         arXiv 2111.04361, for directions; Robinson (1988), doi 10.2307/1912705, for the effect.
     """
+    _check_settings(folds, draws, level)
+    rows = _Rows.of(source_ND, source_y, target_MD, target_y, predictions)
+    surprise_R, residual_RO = _residuals(rows, folds, generator)
+    standard_RD = rows.standard_RD
+    phi_RK = torch.cat([torch.ones_like(surprise_R)[:, None], standard_RD], 1)
+    varies_K = phi_RK.abs().amax(0) > 0
+    product_RT = surprise_R[:, None, None] * phi_RK[:, varies_K, None] * residual_RO[:, None, :]
+    statistic_T, p_value = _largest(product_RT.flatten(1), draws, generator)
+    count = residual_RO.shape[1]
+    best = int(statistic_T.argmax())
+    direction = int(varies_K.nonzero()[best // count, 0]) - 1
+    clearest = int(statistic_T[:count].argmax())
+    # Of two classes one alone is looked at: the second.
+    first = int(rows.classes == 2)
+    unit = float(rows.answers_RO[: rows.source, clearest + first].std(correction=0))
+    effect = _effect(surprise_R, residual_RO[:, clearest], unit, level)
+    output = best % count + first
+    text = _text(p_value, effect, direction, output, bool(rows.classes), 1 - level)
+    return ConceptTest(p_value, float(statistic_T.max()), effect, direction, output, text)
+
+
+def _check_settings(folds: int, draws: int, level: float) -> None:
     if folds < 2 or draws < 1 or not 0 < level < 1:
         raise ConfigError(
             "concept shift: must have 2 folds or more, draws and a level within (0, 1), "
             f"got {folds}, {draws} and {level:g}; 5, 1999 and 0.95 are usual"
         )
-    source, target = check_parts(source_ND, target_MD)
-    answers, classes = _answers(source_y, target_y, (len(source), len(target)))
-    scaler = Scaler.of(source, target)
-    rows_RD = torch.cat([scaler(source), scaler(target)])
-    design_RP = _design(rows_RD)
-    richer_RP = design_RP
-    if predictions is not None:
-        names = ("predictions of the source", "predictions of the target")
-        pair = [check_rows(n, p) for n, p in zip(names, predictions, strict=True)]
-        for name, part, rows in zip(names, pair, (source, target), strict=True):
-            if len(part) != len(rows):
-                raise DataError(f"{name}: must hold {len(rows)} rows, holds {len(part)}; one a row")
-        pair = list(check_parts(*pair))
-        outputs = Scaler.of(*pair)
-        richer_RP = torch.cat([design_RP, torch.cat([outputs(p) for p in pair])], 1)
-    part_R = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(rows_RD)
-    fold_R = _fold_numbers(torch.cat([rows_RD, answers], 1), len(source), folds, generator)
-    propensity_R = torch.empty_like(part_R)
-    fitted_RO = torch.empty_like(answers)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of both parts, the source's first, checked and standardised.
+
+    Attributes:
+        source: N, how many are of the source.
+        standard_RD: their features, standardised; 0 where a column is constant.
+        extra_RP: a model's outputs for them, standardised; P is 0 where there is none.
+        answers_RO: their answers as numbers.
+        classes: how many classes the answers are of, 0 in a regression.
+    """
+
+    source: int
+    standard_RD: Tensor
+    extra_RP: Tensor
+    answers_RO: Tensor
+    classes: int
+
+    @classmethod
+    def of(
+        cls,
+        source_ND: Tensor,
+        source_y: Tensor,
+        target_MD: Tensor,
+        target_y: Tensor,
+        predictions: tuple[Tensor, Tensor] | None,
+    ) -> "_Rows":
+        source, target = check_parts(source_ND, target_MD)
+        counts = (len(source), len(target))
+        answers_RO, classes = _answers(source_y, target_y, counts)
+        scaler = Scaler.of(source, target)
+        standard_RD = torch.cat([scaler(source), scaler(target)])
+        extra_RP = standard_RD[:, :0] if predictions is None else _outputs(predictions, counts)
+        return cls(len(source), standard_RD, extra_RP, answers_RO, classes)
+
+
+def _outputs(predictions: tuple[Tensor, Tensor], counts: Sequence[int]) -> Tensor:
+    """A model's outputs for the rows of both parts, standardised."""
+    names = ("predictions of the source", "predictions of the target")
+    pair = [check_rows(n, p) for n, p in zip(names, predictions, strict=True)]
+    for name, part, count in zip(names, pair, counts, strict=True):
+        if len(part) != count:
+            raise DataError(f"{name}: must hold {count} rows, holds {len(part)}; one a row")
+    checked = check_parts(*pair)
+    scaler = Scaler.of(*checked)
+    return torch.cat([scaler(part) for part in checked])
+
+
+def _residuals(rows: _Rows, folds: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What features leave open of a row's part, d - e (R,), and of its answer, y - m (R, O), by models of other folds.
+
+    Of two classes the second one's residuals alone: the first one's are their negatives.
+    """
+    answers_RO, source = rows.answers_RO, rows.source
+    design_RP = _design(rows.standard_RD)
+    richer_RP = torch.cat([design_RP, rows.extra_RP], 1)
+    part_R = torch.zeros(len(answers_RO)).to(design_RP)
+    part_R[source:] = 1.0
+    values_RD = torch.cat([rows.standard_RD, answers_RO], 1)
+    fold_R = _fold_numbers(values_RD, source, folds, generator)
+    propensity_R, fitted_RO = torch.empty_like(part_R), torch.empty_like(answers_RO)
     for fold in range(folds):
         out, kept = fold_R == fold, fold_R != fold
         propensity_R[out] = _logistic(design_RP[kept], part_R[kept].long(), design_RP[out], 2)[:, 1]
-        fitted_RO[out] = _response(richer_RP[kept], answers[kept], richer_RP[out], classes)
-    residual_RO = answers - fitted_RO
-    if classes == 2:
-        residual_RO = residual_RO[:, 1:]
-    surprise_R1 = (part_R - propensity_R)[:, None]
-    phi_RK = torch.cat([torch.ones_like(surprise_R1), rows_RD], 1)
-    phi_RK = phi_RK[:, phi_RK.abs().amax(0) > 0]
-    kept_K = [-1, *((rows_RD.abs().amax(0) > 0).nonzero()[:, 0].tolist())]
-    product_RT = ((surprise_R1 * phi_RK)[:, :, None] * residual_RO[:, None, :]).flatten(1)
-    statistic_T, p_value = _largest(product_RT, draws, generator)
-    outputs_count = residual_RO.shape[1]
-    best = int(statistic_T.argmax())
-    direction, output = kept_K[best // outputs_count], best % outputs_count
-    clearest = int(statistic_T[:outputs_count].argmax())
-    first = int(classes == 2)
-    unit = float(answers[: len(source), clearest + first].std(correction=0))
-    effect = _effect(surprise_R1[:, 0], residual_RO[:, clearest], unit, level)
-    text = _text(p_value, effect, direction, output + first, bool(classes), 1 - level)
-    return ConceptTest(p_value, float(statistic_T.max()), effect, direction, output + first, text)
+        fitted_RO[out] = _response(richer_RP[kept], answers_RO[kept], richer_RP[out], rows.classes)
+    residual_RO = answers_RO - fitted_RO
+    return part_R - propensity_R, residual_RO[:, 1:] if rows.classes == 2 else residual_RO
 
 
 def _answers(source_y: Tensor, target_y: Tensor, rows: Sequence[int]) -> tuple[Tensor, int]:
