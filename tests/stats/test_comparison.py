@@ -1,0 +1,185 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unitgain.errors import ConfigError, DataError
+from unitgain.stats.comparison import (
+    bootstrap_difference,
+    cliffs_delta,
+    cohens_d,
+    least_effect,
+    least_size,
+    paired_difference,
+    power,
+    probability_of_improvement,
+    unpaired_difference,
+)
+
+# Student (1908): hours of sleep gained with two drugs, by patient.
+SLEEP_1 = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+SLEEP_2 = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_student_s_sleep_data_paired():
+    # As R's t.test(extra ~ group, data = sleep, paired = TRUE) has it in its manual.
+    found = paired_difference(SLEEP_1, SLEEP_2)
+    assert found.p_value == pytest.approx(0.002833, abs=5e-7)
+    assert found.interval.value == pytest.approx(-1.58)
+    assert (found.interval.low, found.interval.high) == pytest.approx((-2.4598858, -0.7001142))
+    assert found.effect == pytest.approx(-4.0621 / math.sqrt(10), abs=1e-4)
+    assert (found.paired, found.size) == (True, 10)
+
+
+def test_student_s_sleep_data_unpaired():
+    # As R's t.test(extra ~ group, data = sleep).
+    found = unpaired_difference(SLEEP_1, SLEEP_2)
+    assert found.p_value == pytest.approx(0.07939, abs=5e-6)
+    assert (found.interval.low, found.interval.high) == pytest.approx((-3.3654832, 0.2054832))
+    assert (found.paired, found.size) == (False, 10)
+
+
+def test_rank_tests_are_scipy_s():
+    x, y = rng().normal(size=(2, 8))
+    assert paired_difference(x, y, test="rank").p_value == stats.wilcoxon(x, y).pvalue
+    assert unpaired_difference(x, y[:5], test="rank").p_value == stats.mannwhitneyu(x, y[:5]).pvalue
+
+
+@pytest.mark.parametrize("size", [3, 5, 6])
+def test_wilcoxon_can_not_give_less_than_its_least(size):
+    x = np.arange(size) + 1.0
+    assert paired_difference(x, 0 * x, test="rank").p_value == pytest.approx(2.0 ** (1 - size))
+
+
+def test_ties_and_zero_differences_are_borne():
+    x, y = np.array([1.0, 2, 3, 4, 5, 6]), np.array([1.0, 2, 3, 4, 4, 4])
+    assert paired_difference(x, y, test="rank").p_value == stats.wilcoxon(x - y).pvalue
+    assert unpaired_difference(x, x, test="rank").p_value == 1.0
+
+
+@pytest.mark.parametrize("of", [paired_difference, unpaired_difference])
+def test_without_spread_a_difference_is_certain(of):
+    same = of(np.ones(3), np.ones(3))
+    assert (same.p_value, same.effect, same.interval.low, same.interval.high) == (1, 0, 0, 0)
+    more = of(np.full(3, 2.0), np.ones(3))
+    assert (more.p_value, more.effect, more.interval.low, more.interval.high) == (0, math.inf, 1, 1)
+
+
+def test_a_constant_shift_is_one_in_spite_of_rounding():
+    x = rng().random(5)
+    found = paired_difference(x + 0.1, x)
+    assert found.effect == math.inf
+    assert bootstrap_difference(x + 0.1, x, rng(), paired=True).high == pytest.approx(0.1)
+
+
+def coverage(interval):
+    """The share of 2000 pairs of normal samples, correlated at 0.8, whose interval has the true difference."""
+    draw, hits = rng(1), []
+    for _ in range(2000):
+        shared = draw.normal(size=6) * 2
+        found = interval(shared + draw.normal(size=6) + 0.5, shared + draw.normal(size=6))
+        hits.append(found.low <= 0.5 <= found.high)
+    return np.mean(hits), 4 * math.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_intervals_of_differences_cover():
+    share, tolerance = coverage(lambda x, y: paired_difference(x, y).interval)
+    assert share == pytest.approx(0.95, abs=tolerance)
+    # Pairs taken apart: the interval is far too wide for values that go together.
+    share, _ = coverage(lambda x, y: unpaired_difference(x, y).interval)
+    assert share > 0.99
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_bootstrap_of_a_difference_is_close_to_normal_theory_with_many_values(paired):
+    x, y = rng(2).normal(size=(2, 200)) + np.array([[0.3], [0.0]])
+    found = bootstrap_difference(x, y, rng(), paired=paired)
+    wanted = (paired_difference if paired else unpaired_difference)(x, y).interval
+    width = wanted.high - wanted.low
+    assert found.value == pytest.approx(wanted.value)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.1 * width)
+
+
+def test_the_probability_of_improvement_is_mann_and_whitney_s_statistic():
+    x, y = rng(3).integers(0, 5, (2, 9)).astype(float)
+    wanted = stats.mannwhitneyu(x, y).statistic / 81
+    assert probability_of_improvement(x, y) == pytest.approx(wanted)
+    assert cliffs_delta(x, y) == pytest.approx(2 * wanted - 1)
+    assert probability_of_improvement(x, y) + probability_of_improvement(y, x) == pytest.approx(1)
+
+
+def test_the_probability_of_improvement_of_normal_samples():
+    x, y = rng(4).normal(size=(2, 3000)) + np.array([[1.0], [0.0]])
+    assert probability_of_improvement(x, y) == pytest.approx(stats.norm.cdf(0.5**0.5), abs=0.02)
+
+
+def test_cohen_s_d_is_student_s_statistic_rescaled():
+    x, y = rng(5).normal(size=7), rng(6).normal(size=4)
+    t = stats.ttest_ind(x, y, equal_var=True).statistic
+    assert cohens_d(x, y) == pytest.approx(t * math.sqrt(1 / 7 + 1 / 4))
+    assert cohens_d(np.ones(2), np.zeros(3)) == math.inf
+
+
+# Two-sided at 0.05, power 0.8: R's pwr.t.test gives 393.4, 63.8 and 25.5 (Cohen 1988, table 2.4.1: 393, 64, 26).
+@pytest.mark.parametrize(("effect", "size"), [(0.2, 394), (0.5, 64), (0.8, 26)])
+def test_sizes_are_those_of_cohen_s_table(effect, size):
+    assert least_size(effect, paired=False) == size
+    assert least_size(-effect, paired=False) == size
+
+
+# G*Power 3.1: matched pairs, two-sided, alpha 0.05, power 0.8.
+@pytest.mark.parametrize(("effect", "size"), [(0.2, 199), (0.5, 34), (0.8, 15)])
+def test_sizes_of_pairs_are_those_of_g_power(effect, size):
+    assert least_size(effect, paired=True) == size
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_power_is_the_share_of_tests_that_find_the_effect(paired):
+    x, y = rng(8).normal(size=(2, 20_000, 6))
+    x += 1.2
+    found = stats.ttest_1samp(x, 0.0, axis=1) if paired else stats.ttest_ind(x, y, axis=1)
+    share = np.mean(found.pvalue < 0.05)
+    error = math.sqrt(share * (1 - share) / 20_000)
+    assert power(1.2, 6, paired=paired) == pytest.approx(share, abs=4 * error)
+
+
+def test_power_without_an_effect_is_the_level_and_of_a_huge_one_is_1():
+    assert power(0.0, 5, paired=True, alpha=0.01) == pytest.approx(0.01)
+    for size in (2, 3, 5, 50):
+        assert power(1e3, size, paired=True) == pytest.approx(1.0, abs=1e-6)
+        assert power(math.inf, size, paired=False) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_least_sizes_are_the_least():
+    for effect in (0.7, 1.5, 4.0):
+        size = least_size(effect, paired=True, alpha=0.01)
+        assert power(effect, size, paired=True, alpha=0.01) >= 0.8
+        assert size == 2 or power(effect, size - 1, paired=True, alpha=0.01) < 0.8
+    assert least_size(1e-3, paired=True) is None
+    assert least_size(0.0, paired=True) is None
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_least_effect_has_the_wanted_power(paired):
+    effect = least_effect(5, paired=paired, wanted=0.9, alpha=0.02)
+    assert power(effect, 5, paired=paired, alpha=0.02) == pytest.approx(0.9, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "arguments", "error", "text"),
+    [
+        ([1, 2], [1, 2, 3], {}, DataError, "pairs: must be of two equal lengths, got 2 and 3"),
+        ([1], [2], {}, DataError, "values: must be two or more of each, got 1 and 1; train more"),
+        ([1, math.inf], [2, 3], {}, DataError, "values: must be finite, 1 of 2 are not"),
+        ([1, 2], [2, 3], {"level": 0}, ConfigError, "level: must be between 0 and 1"),
+        ([1, 2], [2, 3], {"test": "z"}, ConfigError, "test: must be t or rank, got z"),
+    ],
+)
+def test_what_can_not_be_compared_is_refused(x, y, arguments, error, text):
+    with pytest.raises(error, match=text):
+        paired_difference(np.array(x), np.array(y), **arguments)
