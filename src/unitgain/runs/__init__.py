@@ -19,6 +19,7 @@ from unitgain.runs._environment import environment, numerics_fingerprint
 from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
 from unitgain.runs._metrics import MetricsWriter, read_metrics
 from unitgain.runs._seal import open_sealed, seal
+from unitgain.runs._table import RunsTable, read_runs
 
 __all__ = [
     "Batch",
@@ -27,6 +28,7 @@ __all__ = [
     "GradientsWriter",
     "MetricsWriter",
     "RunDirectory",
+    "RunsTable",
     "Status",
     "atomic_write",
     "drop_previous",
@@ -37,6 +39,7 @@ __all__ = [
     "previous_of",
     "read_gradients",
     "read_metrics",
+    "read_runs",
     "read_sealed",
     "remove_leftovers",
     "seal",
