@@ -20,6 +20,7 @@ from unitgain.data._prepare import (
 from unitgain.data._shifted import Shift, Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import CategoricalColumn, Table, Task, table_from_arrays
+from unitgain.data._warm_start import earlier_run
 
 __all__ = [
     "CategoricalColumn",
@@ -34,6 +35,7 @@ __all__ = [
     "Task",
     "check_split",
     "check_table",
+    "earlier_run",
     "fit_encoder",
     "load",
     "make_shift",

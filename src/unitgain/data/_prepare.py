@@ -11,10 +11,11 @@ from unitgain.data._importance import Importance, estimate_importance
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Floats, Ints, Table, Task
+from unitgain.data._warm_start import check_same_features, check_same_targets, first_run
 from unitgain.errors import DataError
 from unitgain.spec import RunSpec, instantiate
 from unitgain.spec._data import DataNode, SplitNode
-from unitgain.spec._shift import ShiftNode, WeightingNode
+from unitgain.spec._shift import ShiftNode, UniformNode, WeightingNode
 
 # Which rows ``max_rows`` keeps is no parameter: a smaller table, the same for every run.
 _SUBSAMPLE_SEED = 0x524F5753
@@ -99,7 +100,11 @@ def load(node: DataNode) -> Table:
 
 
 def prepare(
-    shifted: Shifted, *, node: DataNode, weighting: WeightingNode | None = None
+    shifted: Shifted,
+    *,
+    node: DataNode,
+    weighting: WeightingNode | None = None,
+    fitted: Prepared | None = None,
 ) -> Prepared:
     """Encode, impute and scale, fitted on the training rows.
 
@@ -110,13 +115,17 @@ def prepare(
         shifted: A checked table with its parts.
         node: ``scale`` and ``impute`` are read from it.
         weighting: How source rows are weighted for their target; None: not at all.
+        fitted: Whose encoder and scaling of targets are taken over; None: they are fitted.
 
     Raises:
         DataError: What can't be fitted on the training rows, see `fit_encoder` and `estimate_importance`.
     """
     table, split = shifted.table, shifted.split
-    encoder = fit_encoder(table, split.train, scale=node.scale, impute=node.impute)
-    y_mean, y_scale = _target_scaling(table, split.train, scaled=node.scale != "none")
+    if fitted is None:
+        encoder = fit_encoder(table, split.train, scale=node.scale, impute=node.impute)
+        y_mean, y_scale = _target_scaling(table, split.train, scaled=node.scale != "none")
+    else:
+        encoder, y_mean, y_scale = fitted.encoder, fitted.y_mean, fitted.y_scale
     y = table.y if table.task == "classification" else (table.y - y_mean) / y_scale
     x_ND, given_N = encoder.encode(table), _normalised_weight(table, split.train)
     importance = None if weighting is None else estimate_importance(x_ND, split, shifted, weighting)
@@ -145,10 +154,12 @@ def open_data(spec: RunSpec, loaded: dict[str, Table] | None = None) -> Prepared
 
     Args:
         spec: What to load, how to split it, how to shift its target rows and how to weigh
-            its source rows.
+            its source rows. Where it begins from an earlier run's weights, features and targets
+            are scaled as they were there.
         loaded: Tables that need not be loaded again, by the text of their nodes; this one joins them.
 
     Raises:
+        ConfigError: ``warm_start`` names no run, or one with other columns, targets or scaling.
         DataError: Every fault found at the first of these steps that has one.
     """
     loaded, key = {} if loaded is None else loaded, repr(spec.data)
@@ -157,12 +168,17 @@ def open_data(spec: RunSpec, loaded: dict[str, Table] | None = None) -> Prepared
     table = loaded[key]
     shifted = make_shift(spec.shift, table, make_split(spec.split, table))
     check_split(shifted.table, shifted.split, batch_size=spec.data.batch_size)
-    return prepare(shifted, node=spec.data, weighting=spec.weighting)
+    fitted, first = None, first_run(spec)
+    if first is not None:
+        fitted = open_data(first.model_copy(update={"weighting": UniformNode()}), loaded)
+        check_same_features(spec, table, first, fitted.encoder)
+        check_same_targets(spec, table, fitted.shifted.table)
+    return prepare(shifted, node=spec.data, weighting=spec.weighting, fitted=fitted)
 
 
 def prepared_key(spec: RunSpec) -> str:
     """A text that two runs share only if `open_data` gives both the same."""
-    return f"{spec.data!r} {spec.split!r} {spec.shift!r} {spec.weighting!r}"
+    return f"{spec.data!r} {spec.split!r} {spec.shift!r} {spec.weighting!r} {spec.warm_start!r}"
 
 
 def make_split(node: SplitNode, table: Table) -> Split:

@@ -46,5 +46,8 @@ def run_hash(config: Mapping[str, Any] | RunSpec) -> str:
         parent.pop(path[-1], None)
     if content["debug"] == {"fast_dev_run": 0, "overfit": 0}:
         content["debug"] = None
+    if content["warm_start"] is None:
+        # As the configurations have it that were written before there was this key.
+        del content["warm_start"]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -130,6 +130,9 @@ class RunSpec(Node):
     name: str | None = None
     tags: tuple[str, ...] = ()
     monitor: str = "val/loss"
+    warm_start: str | None = Field(
+        None, description="the directory of the run whose best weights this one begins from"
+    )
     l2_penalty: NonNegative = Field(0.0, description="lambda of the objective's penalty")
     model: Annotated[Network, slot((Network,), custom=None)] = Network()
     activation: Annotated[Component, slot(ACTIVATIONS)] = ReLU()

@@ -1,5 +1,6 @@
 """What a member's checkpoint holds: plain types, and tensors in torch.nn's shapes."""
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unitgain import __version__
+from unitgain.data import earlier_run
 from unitgain.errors import CheckpointError
 from unitgain.pack.engine import Pack
 from unitgain.runs import read_sealed
@@ -78,9 +80,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_belongs(content: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
-    """Refuse a checkpoint that another configuration wrote.
+    """Refuse a checkpoint that another configuration wrote, or that began from weights which have changed.
 
     Raises:
+        ConfigError: it began from a run that is no longer where it was.
         CheckpointError: so it is.
     """
     if content["config_hash"] != run_hash(spec.resolved()):
@@ -88,6 +91,29 @@ def check_belongs(content: Mapping[str, Any], spec: RunSpec, path: Path) -> None
             f"{path}: must be a checkpoint of this configuration, but config.yaml has changed since; "
             "restore config.yaml or train anew"
         )
+    before = content.get("warm_start")
+    if before is not None and before != origin_of(spec):
+        raise CheckpointError(
+            f"warm_start: must be the run that {path} began from, but the best checkpoint of "
+            f"{spec.warm_start} is another one now; restore it or train anew"
+        )
+
+
+def origin_of(spec: RunSpec) -> dict[str, str] | None:
+    """The run that a warm-started one begins from, and the sha256 of its best checkpoint; None without.
+
+    Raises:
+        ConfigError: there is no such run.
+        CheckpointError: it has no best checkpoint.
+    """
+    if spec.warm_start is None:
+        return None
+    path = earlier_run(spec.warm_start).best_checkpoint
+    if not path.is_file():
+        raise CheckpointError(
+            f"warm_start: must be a run with a best checkpoint, but {path} is missing; finish that run first"
+        )
+    return {"run": spec.warm_start, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def restore_member(pack: Pack, k: int, content: Mapping[str, Any]) -> None:

@@ -21,11 +21,18 @@ from unitgain.spec import Probe, RunSpec
 from unitgain.train.fit import process_settings
 from unitgain.train.scores import Scores
 from unitgain.train.tracker import Tracker
+from unitgain.train.warm_start import begin_from, warm_starts
 
 Floats = NDArray[np.float64]
 
 
-def train_unrecorded(spec: RunSpec, tables: Sequence[Prepared], device: torch.device) -> Pack:
+def train_unrecorded(
+    spec: RunSpec,
+    tables: Sequence[Prepared],
+    device: torch.device,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> Pack:
     """Train one configuration on several tables as one pack, each member left at its best epoch.
 
     As `unitgain.train.fit` trains, early stopping included, without Lightning, files or measurements.
@@ -34,14 +41,17 @@ def train_unrecorded(spec: RunSpec, tables: Sequence[Prepared], device: torch.de
         spec: of every member.
         tables: one a member, with parts of equal size.
         device: where to.
+        seeds: one a member; None: the configuration's for all.
     """
     spec = spec.model_copy(update={"probe": Probe(every=None, quantities=())})
-    specs = [spec] * len(tables)
+    given = [spec.seed] * len(tables) if seeds is None else seeds
+    specs = [spec.model_copy(update={"seed": seed}) for seed in given]
     scores, early = Scores(spec), spec.callbacks.early_stopping
     tracker = Tracker(len(specs), scores.mode(spec), early.patience, early.min_delta)
     with process_settings(spec), torch.no_grad():
         mlp = build_mlp(specs, tables).to(device)
         pack = build_pack(specs, tables, mlp, device)
+        begin_from(mlp, warm_starts(specs, mlp))
         for epoch in range(epochs(spec)):
             pack.train_epoch(epoch)
             value_K = scores.of(pack, "val")[spec.monitor.removeprefix("val/")]

@@ -24,7 +24,7 @@ from unitgain.runs import (
     write_sealed,
 )
 from unitgain.spec import RunSpec, run_hash
-from unitgain.train.checkpoint import pack_member, read_checkpoint
+from unitgain.train.checkpoint import origin_of, pack_member, read_checkpoint
 from unitgain.train.loggers import LoggerFactory, RunContext, factories
 from unitgain.train.outlook import Outlook
 from unitgain.train.saver import Snapshot
@@ -54,7 +54,7 @@ class Member:
         outlook: Outlook,
     ) -> None:
         self.index, self.spec, self.run, self.outlook = index, spec, run, outlook
-        self._hash = run_hash(spec)
+        self._hash, self.origin = run_hash(spec), origin_of(spec)
         self.epochs = resumed["epoch"] if resumed else 0
         self.verdict: Verdict | None = None
         self.first_loss: float | None = resumed.get("first_loss") if resumed else None
@@ -113,7 +113,7 @@ class Member:
         """
         facts = {"config_hash": self._hash, "seed": self.spec.seed, "tracker": dict(tracker)}
         facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch}
-        facts |= {"first_loss": self.first_loss}
+        facts |= {"first_loss": self.first_loss, "warm_start": self.origin}
 
         def write(batch: Batch) -> None:
             best_epoch = tracker["best_epoch"]

@@ -13,6 +13,7 @@ from unitgain.pack.engine import Pack, Prediction, Steps
 from unitgain.pack.shape import check_one_shape, check_one_table_shape
 from unitgain.spec import RunSpec
 from unitgain.train.trial import try_parts
+from unitgain.train.warm_start import begin_from, warm_starts
 
 
 @final
@@ -87,6 +88,7 @@ class PackedModule(pl.LightningModule):
         self._check_task()
         self.mlp = build_mlp(specs, tables)
         try_parts(specs[0], tables[0], self.mlp)
+        self._starts = warm_starts(specs, self.mlp)
         self.resumed = False
         self.steps: Steps | None = None
         self.validation: Prediction | None = None
@@ -103,6 +105,8 @@ class PackedModule(pl.LightningModule):
                 self.device,
                 fresh=not self.resumed,
             )
+            if not self.resumed:
+                begin_from(self.mlp, self._starts)
         return self._pack
 
     def configure_optimizers(self) -> None:

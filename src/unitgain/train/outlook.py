@@ -50,7 +50,9 @@ class Outlook:
 
     @property
     def expected(self) -> Expected | None:
-        """The same for a verdict; None where theory is silent."""
+        """The same for a verdict; None where theory is silent, as it is of trained weights."""
+        if self.spec.warm_start is not None:
+            return None
         forecast = self.forecast
         if not math.isfinite(forecast.slope) or forecast.hidden < 2:
             return None
@@ -60,7 +62,8 @@ class Outlook:
 
     def remedy(self, label: Label) -> str:
         """What to try against a fault, as typed behind `unitgain train` where theory knows."""
-        if label in _FROM_THEORY and self.forecast.label == label:
+        known = self.spec.warm_start is None and label in _FROM_THEORY
+        if known and self.forecast.label == label:
             found = brief_remedies(
                 self.spec, inputs=self._inputs, outputs=self._outputs, q_0=self._q_0
             )
