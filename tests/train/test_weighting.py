@@ -106,3 +106,24 @@ def test_an_oracle_needs_true_weights():
 def test_a_pack_is_weighted_as_a_whole_or_not_at_all(tmp_path):
     with pytest.raises(ConfigError, match="weighting: must be the same for all runs of one pack"):
         fit([spec(), spec("Uniform")], [tmp_path / "a", tmp_path / "b"])
+
+
+def test_metrics_of_torchmetrics_are_ours_weighted_or_their_twins(tmp_path):
+    named = {
+        "brier": {"_target_": "unitgain.pack.weighted.WeightedBrierScore"},
+        "ours": {"_target_": "unitgain.pack.metrics.accuracy"},
+        "theirs": {
+            "_target_": "torchmetrics.classification.MulticlassAccuracy",
+            "num_classes": 3,
+            "average": "micro",
+        },
+    }
+    changed = parse(spec().resolved() | {"metrics": named, "monitor": "val/brier"})
+    fit([changed], [tmp_path])
+    found = json.loads((tmp_path / "summary.json").read_text())["metrics"]
+    for part in ("train", "val", "test"):
+        assert found[f"{part}/theirs"] == found[f"{part}/ours"]
+        assert 0 < found[f"{part}/brier"] < 2
+    refused = {"_target_": "torchmetrics.classification.MulticlassAccuracy", "num_classes": 3}
+    with pytest.raises(ConfigError, match=r"metrics\.top: .* MulticlassAccuracy takes none"):
+        fit([parse(spec().resolved() | {"metrics": {"top": refused}})], [tmp_path / "b"])

@@ -6,6 +6,7 @@ predictions aren't numbers gets NaN, and the others what they get without it.
 Shapes: K members, N rows, C classes, T targets.
 """
 
+import inspect
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, cast, final
@@ -271,12 +272,20 @@ class MemberwiseMetric:
             for base in type(metric).__mro__
         )
 
-    def __call__(self, prediction_KNT: Tensor, target: Tensor) -> Tensor:
+    @property
+    def takes_weights(self) -> bool:
+        """Whether it is updated with predictions, targets and ``weight``."""
+        return list(inspect.signature(type(self.metric).update).parameters)[3:4] == ["weight"]
+
+    def __call__(
+        self, prediction_KNT: Tensor, target: Tensor, weight_KN: Tensor | None = None
+    ) -> Tensor:
         """The metric of each member (K,).
 
         Args:
             prediction_KNT: probabilities of classes, or predictions.
             target: class indices (K, N), or targets (K, N, T).
+            weight_KN: how much each row counts, for a metric that takes weights.
 
         Raises:
             ConfigError: the metric gives more than one number, or is a binary one and the classes aren't two.
@@ -288,20 +297,22 @@ class MemberwiseMetric:
             )
         finite = prediction_KNT.isfinite().all(-1).all(-1).tolist()
         values = [
-            self._of_member(prediction_KNT[k], target[k])
+            self._of_member(
+                prediction_KNT[k], target[k], [] if weight_KN is None else [weight_KN[k]]
+            )
             if finite[k]
             else prediction_KNT.new_full((), torch.nan)
             for k in range(len(finite))
         ]
         return as_result(torch.stack(values), prediction_KNT)
 
-    def _of_member(self, prediction_NT: Tensor, target: Tensor) -> Tensor:
+    def _of_member(self, prediction_NT: Tensor, target: Tensor, weight: list[Tensor]) -> Tensor:
         if self._is_binary:
             prediction_NT = prediction_NT[:, 1]
         elif target.is_floating_point() and prediction_NT.shape[-1] == 1:
             prediction_NT, target = prediction_NT[:, 0], target[:, 0]
         self.metric.to(prediction_NT.device).reset()
-        self.metric.update(prediction_NT, target)
+        self.metric.update(prediction_NT, target, *weight)
         value = self.metric.compute()
         self.metric.reset()
         if not isinstance(value, Tensor) or value.numel() != 1:

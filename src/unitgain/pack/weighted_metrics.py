@@ -9,16 +9,20 @@ Shapes: K members, N rows, C classes, T targets.
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from unitgain.errors import ConfigError
 from unitgain.pack import metrics
-from unitgain.pack.metrics import PackedMetric, as_result
+from unitgain.pack import weighted_sums as sums
+from unitgain.pack.metrics import MemberwiseMetric, PackedMetric, as_result
 
-WeightedMetric = Callable[[Tensor, Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+WeightedFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def accuracy(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
@@ -29,23 +33,14 @@ def accuracy(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) ->
         >>> accuracy(p, torch.tensor([[0, 0]]), torch.tensor([[3.0, 1.0]]))
         tensor([0.7500])
     """
-    confidence_KN, predicted_KN = probabilities_KNC.max(-1)
-    right_KN = (predicted_KN == target_KN).double() + 0 * confidence_KN
-    return as_result(_mean(right_KN, weight_KN), probabilities_KNC)
+    right_KN = sums.right(probabilities_KNC, target_KN)
+    return as_result(sums.mean(sums.mean_sums(right_KN, weight_KN)), probabilities_KNC)
 
 
 def f1_macro(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
     """The F1 score from weighted counts, averaged over classes with weight among targets or predictions, (K,)."""
-    confidence_KN, predicted_KN = probabilities_KNC.max(-1)
-    weight_KN = weight_KN.double()
-    hit_KN = weight_KN * (predicted_KN == target_KN)
-    zero_KC = hit_KN.new_zeros(len(target_KN), probabilities_KNC.shape[-1])
-    true_KC = zero_KC.scatter_add(1, target_KN, hit_KN)
-    named_KC = zero_KC.scatter_add(1, target_KN, weight_KN).scatter_add_(1, predicted_KN, weight_KN)
-    present_KC = named_KC > 0
-    score_KC = torch.where(present_KC, 2 * true_KC / named_KC.where(present_KC, 1.0), 0.0)
-    score_K = score_KC.sum(-1) / present_KC.sum(-1)
-    return as_result(score_K + 0 * confidence_KN.sum(-1), probabilities_KNC)
+    counts = sums.class_sums(probabilities_KNC, target_KN, weight_KN)
+    return as_result(sums.f1_macro(counts), probabilities_KNC)
 
 
 def auroc(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
@@ -78,27 +73,20 @@ def _area(score_N: Tensor, own_N: Tensor, weight_N: Tensor) -> Tensor:
 
 def ece(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
     """The expected calibration error with weighted bins, (K,); the bins are those of the unweighted metric."""
-    confidence_KN, predicted_KN = probabilities_KNC.max(-1)
-    bin_KN = metrics.confidence_bins(confidence_KN)
-    weight_KN = weight_KN.double()
-    gap_KN = weight_KN * (confidence_KN.double() - (predicted_KN == target_KN).double())
-    gap_KB = gap_KN.new_zeros(len(gap_KN), metrics.BINS + 1).scatter_add_(1, bin_KN, gap_KN)
-    return as_result(gap_KB.abs().sum(-1) / weight_KN.sum(-1), probabilities_KNC)
+    gaps = sums.bin_sums(probabilities_KNC, target_KN, weight_KN)
+    return as_result(sums.calibration_error(gaps), probabilities_KNC)
 
 
 def log_loss(probabilities_KNC: Tensor, target_KN: Tensor, weight_KN: Tensor) -> Tensor:
     """The weighted mean negative logarithm of the target's probability, (K,)."""
-    epsilon = torch.finfo(probabilities_KNC.dtype).eps
-    own_KN = probabilities_KNC.gather(-1, target_KN.unsqueeze(-1)).squeeze(-1)
-    return as_result(
-        _mean(-own_KN.clamp(epsilon, 1 - epsilon).log().double(), weight_KN), probabilities_KNC
-    )
+    loss_KN = sums.negative_log(probabilities_KNC, target_KN)
+    return as_result(sums.mean(sums.mean_sums(loss_KN, weight_KN)), probabilities_KNC)
 
 
 def mae(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
     """The weighted mean absolute error over rows and targets, (K,)."""
-    error_KN = (prediction_KNT - target_KNT).double().abs().mean(-1)
-    return as_result(_mean(error_KN, weight_KN), prediction_KNT)
+    error_KN = sums.absolute_error(prediction_KNT, target_KNT)
+    return as_result(sums.mean(sums.mean_sums(error_KN, weight_KN)), prediction_KNT)
 
 
 def mse(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
@@ -117,29 +105,16 @@ def r2(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
     :math:`1 - \sum_n w_n (o_n - y_n)^2 / \sum_n w_n (y_n - \bar y)^2` with the weighted mean; a target that is constant
     where weights are above 0 scores as in the unweighted metric.
     """
-    target, weight_KN1 = target_KNT.double(), weight_KN.double().unsqueeze(-1)
-    counts_KN1 = weight_KN1 > 0
-    total_K1 = weight_KN1.sum(1)
-    residual_KT = (weight_KN1 * (prediction_KNT.double() - target).square()).sum(1)
-    mean_K1T = ((weight_KN1 * target).sum(1) / total_K1).unsqueeze(1)
-    spread_KT = (weight_KN1 * (target - mean_K1T).square()).sum(1)
-    low_KT = target.masked_fill(~counts_KN1, torch.inf).amin(1)
-    high_KT = target.masked_fill(~counts_KN1, -torch.inf).amax(1)
-    missed_KT = residual_KT.clamp(max=1).ceil()
-    score_KT = 1 - torch.where(low_KT == high_KT, missed_KT, residual_KT / spread_KT)
-    return as_result(score_KT.mean(-1), prediction_KNT)
+    moments = sums.moment_sums(prediction_KNT, target_KNT, weight_KN)
+    return as_result(sums.determination(moments), prediction_KNT)
 
 
 def _mean_square(prediction_KNT: Tensor, target_KNT: Tensor, weight_KN: Tensor) -> Tensor:
-    return _mean((prediction_KNT - target_KNT).double().square().mean(-1), weight_KN)
+    error_KN = sums.square_error(prediction_KNT, target_KNT)
+    return sums.mean(sums.mean_sums(error_KN, weight_KN))
 
 
-def _mean(value_KN: Tensor, weight_KN: Tensor) -> Tensor:
-    weight_KN = weight_KN.double()
-    return (weight_KN * value_KN).sum(-1) / weight_KN.sum(-1)
-
-
-WEIGHTED: dict[PackedMetric, WeightedMetric] = {
+WEIGHTED: dict[PackedMetric, WeightedFunction] = {
     metrics.accuracy: accuracy,
     metrics.f1_macro: f1_macro,
     metrics.auroc: auroc,
@@ -153,8 +128,12 @@ WEIGHTED: dict[PackedMetric, WeightedMetric] = {
 """The weighted form of each shipped metric."""
 
 
-def as_weighted(name: str, metric: PackedMetric) -> WeightedMetric:
-    """The weighted form of a metric: ours, or a function of one's own with a third parameter ``weight_KN``.
+def as_weighted(name: str, metric: PackedMetric) -> WeightedFunction:
+    """The weighted form of a metric.
+
+    Ours; a function of one's own with a third parameter ``weight_KN``; a metric of torchmetrics whose ``update`` takes
+    ``weight`` after predictions and targets, as those of `unitgain.pack.weighted` do; or ours for a metric of
+    torchmetrics that computes the same.
 
     Args:
         name: of the metric, for the message.
@@ -170,9 +149,46 @@ def as_weighted(name: str, metric: PackedMetric) -> WeightedMetric:
     given: Any = metric.func if isinstance(metric, partial) else metric
     if given in WEIGHTED:
         return WEIGHTED[given]
+    if isinstance(given, MemberwiseMetric):
+        twin = given if given.takes_weights else _twin(given.metric)
+        if twin is not None:
+            return twin
+        raise ConfigError(
+            f"metrics.{name}: must take weights where weighting corrects, but {type(given.metric).__name__} takes "
+            "none; choose a metric of unitgain.pack.weighted or metrics=auto, or set weighting=none"
+        )
     if inspect.isfunction(given) and "weight_KN" in inspect.signature(given).parameters:
-        return cast(WeightedMetric, metric)
+        return cast(WeightedFunction, metric)
     raise ConfigError(
         f"metrics.{name}: must take weights where weighting corrects, but its function has no third parameter "
         "weight_KN; add one, choose metrics=auto, or set weighting=none"
     )
+
+
+def _twin(metric: "Metric") -> WeightedFunction | None:
+    """Ours that gives what a metric of torchmetrics would for rows that stand as often as they weigh."""
+    for cls, settings, function in _twins():
+        if type(metric) is cls and all(getattr(metric, k) == v for k, v in settings.items()):
+            return function
+    return None
+
+
+def _twins() -> list[tuple[type["Metric"], dict[str, Any], WeightedFunction]]:
+    from torchmetrics import classification as c
+    from torchmetrics import regression as r
+
+    rows: dict[str, Any] = {"ignore_index": None, "multidim_average": "global"}
+    curve: dict[str, Any] = {"ignore_index": None, "thresholds": None}
+    bins: dict[str, Any] = {"ignore_index": None, "n_bins": metrics.BINS, "norm": "l1"}
+    return [
+        (c.BinaryAccuracy, rows | {"threshold": 0.5}, accuracy),
+        (c.MulticlassAccuracy, rows | {"average": "micro", "top_k": 1}, accuracy),
+        (c.MulticlassF1Score, rows | {"average": "macro", "top_k": 1}, f1_macro),
+        (c.BinaryAUROC, curve | {"max_fpr": None}, auroc),
+        (c.MulticlassAUROC, curve | {"average": "macro"}, auroc),
+        (c.MulticlassCalibrationError, bins, ece),
+        (r.MeanAbsoluteError, {"num_outputs": 1}, mae),
+        (r.MeanSquaredError, {"num_outputs": 1, "squared": True}, mse),
+        (r.MeanSquaredError, {"num_outputs": 1, "squared": False}, rmse),
+        (r.R2Score, {"adjusted": 0, "multioutput": "uniform_average"}, r2),
+    ]

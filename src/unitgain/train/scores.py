@@ -16,7 +16,7 @@ from unitgain.nn.losses import probabilities
 from unitgain.pack.batches import Part
 from unitgain.pack.engine import Pack, Prediction
 from unitgain.pack.metrics import PackedMetric, as_metric, higher_is_better
-from unitgain.pack.weighted_metrics import WeightedMetric, as_weighted
+from unitgain.pack.weighted_metrics import WeightedFunction, as_weighted
 from unitgain.spec import Component, RunSpec, instantiate, locate
 from unitgain.train.own import check_shape
 
@@ -44,7 +44,7 @@ class Scores:
         self.metrics: Mapping[str, PackedMetric] = {
             name: as_metric(m) for name, m in self._given.items()
         }
-        self._weighted: Mapping[str, WeightedMetric] = {}
+        self._weighted: Mapping[str, WeightedFunction] = {}
         if spec.weighting.corrects:
             self._weighted = {name: as_weighted(name, m) for name, m in self.metrics.items()}
 

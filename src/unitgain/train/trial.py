@@ -67,8 +67,9 @@ def _try_metrics(spec: RunSpec, table: Prepared, dtype: torch.dtype) -> None:
         target = target * scale + mean
         # Of the targets' own signs, for metrics that ask for positive numbers.
         prediction_KNC = target * torch.linspace(1.0, 1.1, target.shape[1], dtype=dtype)[:, None]
+    weight_KN = torch.ones(target.shape[:2], dtype=dtype) if spec.weighting.corrects else None
     for name in own:
-        scores.value(name, prediction_KNC, target)
+        scores.value(name, prediction_KNC, target, weight_KN)
 
 
 def _try_quantities(spec: RunSpec, mlp: MLP) -> None:
