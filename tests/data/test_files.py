@@ -11,7 +11,8 @@ from unitgain.data import load, open_data
 from unitgain.data.sources import csv, parquet
 from unitgain.errors import DataError
 from unitgain.spec import RunSpec
-from unitgain.spec._data import CSVNode, GroupSplitNode, TimeSplitNode
+from unitgain.spec._data import CSVNode
+from unitgain.spec._split import GroupSplitNode, TimeSplitNode
 
 TABLE = """\
 size,colour,shop,day,share,note,price,kind

@@ -10,14 +10,12 @@ from unitgain.errors import DataError
 from unitgain.spec import RunSpec
 from unitgain.spec._data import (
     CustomData,
-    CustomSplit,
     DiabetesNode,
     DigitsNode,
     IrisNode,
     LinnerudNode,
-    RandomSplitNode,
-    StratifiedSplitNode,
 )
+from unitgain.spec._split import CustomSplit, RandomSplitNode, StratifiedSplitNode
 
 SOURCES = "unitgain.data.sources"
 RANDOM = RandomSplitNode(target="unitgain.data.splits.Random")

@@ -9,14 +9,12 @@ from unitgain.data import sources, splits
 from unitgain.spec._data import (
     COMMON,
     DATA_NODES,
-    SPLIT_NODES,
     CSVNode,
     CustomData,
-    CustomSplit,
     MNIST1DNode,
     OpenMLNode,
-    RandomSplitNode,
 )
+from unitgain.spec._split import SPLIT_NODES, CustomSplit, RandomSplitNode
 
 CONF = Path(__file__).parents[2] / "conf"
 FILE = {"_target_": "unitgain.data.sources.csv", "path": "t.csv", "target_column": "y"}

@@ -44,7 +44,7 @@ def typed(group: str, name: str, node: dict) -> Component:
     if group == "data":
         node = {key: value for key, value in node.items() if value != "???"}
         given = {"task": "regression", "path": "x.csv", "target_column": "y", "data_id": 1}
-        [kind] = [k for k in DATA_NODES if node["_target_"] in str(k.model_fields["target"])]
+        [kind] = [k for k in DATA_NODES if repr(node["_target_"]) in str(k.model_fields["target"])]
         wanted = {k: v for k, v in given.items() if kind.model_fields.get(k) and k not in node}
         return parse({"data": {**node, **wanted}}).data
     if group in NESTED_GROUPS:

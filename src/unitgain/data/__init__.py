@@ -6,7 +6,9 @@ a callable from a table to a `Split` (shipped ones: `unitgain.data.splits`); a s
 """
 
 from unitgain.data._checks import DataWarning, check_split, check_table
+from unitgain.data._domains import Domains
 from unitgain.data._encoder import Encoder, fit_encoder
+from unitgain.data._gaussian_ratio import GaussianRatio
 from unitgain.data._importance import Importance
 from unitgain.data._prepare import (
     Prepared,
@@ -25,7 +27,9 @@ from unitgain.data._warm_start import earlier_run
 __all__ = [
     "CategoricalColumn",
     "DataWarning",
+    "Domains",
     "Encoder",
+    "GaussianRatio",
     "Importance",
     "Prepared",
     "Shift",

@@ -14,8 +14,9 @@ from unitgain.data._table import Floats, Ints, Table, Task
 from unitgain.data._warm_start import check_same_features, check_same_targets, first_run
 from unitgain.errors import DataError
 from unitgain.spec import RunSpec, instantiate
-from unitgain.spec._data import DataNode, SplitNode
+from unitgain.spec._data import DataNode
 from unitgain.spec._shift import ShiftNode, UniformNode, WeightingNode
+from unitgain.spec._split import SplitNode
 
 # Which rows ``max_rows`` keeps is no parameter: a smaller table, the same for every run.
 _SUBSAMPLE_SEED = 0x524F5753

@@ -12,6 +12,7 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
+from unitgain.data._domains import Domains
 from unitgain.data._labels import encode_labels
 from unitgain.errors import DataError
 
@@ -60,6 +61,7 @@ class Table:
         weight: (N,) float64 sample weights.
         constant_ok: Whether constant columns are in the nature of the data (pixels of an image's
             border): no warning then, and none is dropped.
+        domains: Which rows are of the target, for shift=given; None where all are of one domain.
 
     Raises:
         DataError: Where shapes or types don't fit together.
@@ -77,6 +79,7 @@ class Table:
     time: npt.NDArray[Any] | None = None
     weight: Floats | None = None
     constant_ok: bool = False
+    domains: Domains | None = None
 
     def __post_init__(self) -> None:
         faults = [*_matrix_faults(self), *_target_faults(self), *_column_faults(self)]
@@ -102,6 +105,7 @@ class Table:
             group=part(self.group),
             time=part(self.time),
             weight=part(self.weight),
+            domains=None if self.domains is None else self.domains.take(rows),
         )
 
     def fingerprint(self) -> str:
@@ -109,8 +113,15 @@ class Table:
         columns = [[c.name, list(c.levels), c.encoding] for c in self.categorical]
         head = [self.task, self.feature_names, self.target_names, self.class_names, columns]
         digest = hashlib.sha256(json.dumps(head).encode())
-        arrays = [self.x, self.y, *(c.codes for c in self.categorical)]
-        for array in (*arrays, self.group, self.time, self.weight):
+        arrays: list[npt.NDArray[Any] | None] = [
+            self.x,
+            self.y,
+            *(c.codes for c in self.categorical),
+        ]
+        arrays += [self.group, self.time, self.weight]
+        if self.domains is not None:
+            arrays += [self.domains.target, self.domains.ratio]
+        for array in arrays:
             digest.update(_bytes(array))
         return digest.hexdigest()
 
@@ -129,6 +140,7 @@ def table_from_arrays(
     time: npt.ArrayLike | None = None,
     weight: npt.ArrayLike | None = None,
     constant_ok: bool = False,
+    domains: Domains | None = None,
 ) -> Table:
     """A `Table` from plain arrays: the way to write a source of one's own.
 
@@ -146,6 +158,7 @@ def table_from_arrays(
         time: (N,) the time of each row.
         weight: (N,) sample weights.
         constant_ok: See `Table`.
+        domains: See `Table`.
 
     Raises:
         DataError: Where the arrays don't fit together, or aren't what the task needs.
@@ -181,6 +194,7 @@ def table_from_arrays(
         time=None if time is None else np.asarray(time),
         weight=None if weight is None else _numbers(weight, "weight", []),
         constant_ok=constant_ok,
+        domains=domains,
     )
 
 
@@ -237,6 +251,8 @@ def _target_faults(table: Table) -> list[str]:
 def _column_faults(table: Table) -> list[str]:
     columns = {"group": table.group, "time": table.time, "weight": table.weight}
     columns |= {f"categorical column '{c.name}'": c.codes for c in table.categorical}
+    if table.domains is not None:
+        columns |= {"domains.target": table.domains.target, "domains.ratio": table.domains.ratio}
     faults = [
         f"{what} must have shape ({len(table.x)},), got {column.shape}"
         for what, column in columns.items()

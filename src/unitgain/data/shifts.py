@@ -14,14 +14,17 @@ from unitgain.data._covariate_shifts import (
     LogisticSelection,
     PCATilt,
 )
+from unitgain.data._domain_shifts import Domain, Given
 from unitgain.data._label_shifts import LabelDirichlet, LabelKnockout, LabelTweakOne
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Table
 
 __all__ = [
+    "Domain",
     "ExponentialTilt",
     "GaussianMeanShift",
+    "Given",
     "LabelDirichlet",
     "LabelKnockout",
     "LabelTweakOne",

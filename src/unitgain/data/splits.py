@@ -4,14 +4,15 @@ A split of one's own is any such callable, named by ``_target_``: a class whose 
 called, or, with ``_partial_: true``, a plain function ``(table, *, ...) -> Split``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
 from unitgain.data._checks import several
+from unitgain.data._partition import by_group, by_time, normalised
 from unitgain.data._split import Split
 from unitgain.data._table import Table
 from unitgain.errors import DataError
@@ -113,25 +114,8 @@ class Group:
         Raises:
             DataError: Without a group column, or with fewer than three groups.
         """
-        group = _required(table, table.group, "group")
-        _, code = np.unique(group.astype(str), return_inverse=True)
-        sizes = np.bincount(code)
-        if len(sizes) < 3:
-            raise DataError(
-                f"{table.name}: a split by group needs at least three groups, but the "
-                f"{table.n_rows} rows are of {len(sizes)}; set split=random"
-            )
-        lacking_P = table.n_rows * _normal(self.fractions)
-        part_of = np.zeros(len(sizes), dtype=np.int64)
-        empty = {0, 1, 2}
-        order = _generator(self.seed).permutation(len(sizes))
-        for left, g in zip(range(len(order), 0, -1), order, strict=True):
-            choice = sorted(empty) if left == len(empty) else [0, 1, 2]
-            part = max(choice, key=lambda p: lacking_P[p])
-            part_of[g] = part
-            lacking_P[part] -= sizes[g]
-            empty.discard(part)
-        return _sorted_split(table, *(np.flatnonzero(part_of[code] == p) for p in range(3)))
+        part_of_N = by_group(table, self.fractions, _generator(self.seed))
+        return _sorted_split(table, *(np.flatnonzero(part_of_N == p) for p in range(3)))
 
 
 @final
@@ -152,36 +136,17 @@ class Time:
         Raises:
             DataError: Without a time column, or with fewer than three times.
         """
-        time = _required(table, table.time, "time")
-        _, code, counts = np.unique(time, return_inverse=True, return_counts=True)
-        if len(counts) < 3:
-            raise DataError(
-                f"{table.name}: a split by time needs at least three times, but the "
-                f"{table.n_rows} rows are of {len(counts)}; set split=random"
-            )
-        until = np.cumsum(counts)
-        first, second = (
-            int(np.abs(until - table.n_rows * part).argmin())
-            for part in np.cumsum(_normal(self.fractions))[:2]
-        )
-        # Three parts of at least one time each.
-        first = min(first, len(counts) - 3)
-        second = min(max(second, first + 1), len(counts) - 2)
-        borders = np.searchsorted([first, second], code)
-        return _sorted_split(table, *(np.flatnonzero(borders == p) for p in range(3)))
+        part_of_N = by_time(table, self.fractions)
+        return _sorted_split(table, *(np.flatnonzero(part_of_N == p) for p in range(3)))
 
 
 def _generator(seed: int) -> np.random.Generator:
     return np.random.default_rng([_STREAM, seed])
 
 
-def _normal(fractions: Sequence[float]) -> npt.NDArray[np.float64]:
-    return np.asarray(fractions, dtype=np.float64) / sum(fractions)
-
-
 def _sizes(n_rows: int, fractions: Fractions) -> list[int]:
     """Sizes of the parts that sum to ``n_rows``, each at most one row off its fraction."""
-    bounds = np.round(np.cumsum(_normal(fractions)) * n_rows).astype(int)
+    bounds = np.round(np.cumsum(normalised(fractions)) * n_rows).astype(int)
     return [int(size) for size in np.diff(bounds, prepend=0)]
 
 
@@ -192,7 +157,7 @@ def _class_sizes(counts: npt.NDArray[np.int64], fractions: Fractions) -> Iterato
     """
     owed = np.zeros(3)
     for count in counts:
-        exact = count * _normal(fractions)
+        exact = count * normalised(fractions)
         sizes = np.floor(exact).astype(np.int64)
         owed += exact - sizes
         extra = np.argsort(-owed, kind="stable")[: count - sizes.sum()]
@@ -215,12 +180,3 @@ def _sorted_split(table: Table, train: Rows, val: Rows, test: Rows) -> Split:
             f"{table.n_rows} rows give {sizes}; change split.fractions or use more rows"
         )
     return Split(train=np.sort(train), val=np.sort(val), test=np.sort(test))
-
-
-def _required(table: Table, column: npt.NDArray[Any] | None, what: str) -> npt.NDArray[Any]:
-    if column is None:
-        raise DataError(
-            f"{table.name}: a split by {what} needs a {what} column, but the table has none; set "
-            f"data.{what}_column (data=csv, parquet, openml) or split=random"
-        )
-    return column

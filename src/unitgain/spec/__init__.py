@@ -6,13 +6,14 @@
 
 from unitgain.spec._allow import VARIABLE, allowed_prefixes, is_allowed
 from unitgain.spec._base import Component, Custom, Node
-from unitgain.spec._data import DataNode, SplitNode
+from unitgain.spec._data import DataNode
 from unitgain.spec._faults import close_match
 from unitgain.spec._hash import run_hash
 from unitgain.spec._load import load
 from unitgain.spec._locate import instantiate, locate
 from unitgain.spec._nodes import Debug, EarlyStopping, Network, Trainer
 from unitgain.spec._run import Callbacks, Probe, RunSpec, may_be_null, parse, takes_one
+from unitgain.spec._split import SplitNode
 
 __all__ = [
     "VARIABLE",

@@ -1,12 +1,10 @@
-"""The nodes ``data`` and ``split``: what a table is read from and how its rows are parted.
+"""The node ``data``: what a table is read from.
 
 For whoever puts the schema together: pick the class whose ``target`` literal is ``_target_`` from
-`DATA_NODES` and `SPLIT_NODES`; any other target is a `CustomData` or a `CustomSplit`.
-Every data node carries the keys of `DataNode`; ``arguments()`` leaves those out that the source
-itself isn't called with.
+`DATA_NODES`; any other target is a `CustomData`. Every data node carries the keys of `DataNode`;
+``arguments()`` leaves those out that the source itself isn't called with.
 """
 
-import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -30,15 +28,6 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _parts(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-    if min(fractions) <= 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
-        raise ValueError(
-            f"must be three numbers above 0 that sum to 1 (train, validation, test), "
-            f"got {list(fractions)} with sum {sum(fractions):g}"
-        )
-    return fractions
-
-
 def _character(value: object) -> object:
     return "\t" if value in ("tab", "\\t") else value
 
@@ -46,7 +35,6 @@ def _character(value: object) -> object:
 Character = Annotated[str, Field(min_length=1, max_length=1)]
 Given = Annotated[str, AfterValidator(_given)]
 Names = Annotated[tuple[Given, ...], BeforeValidator(_as_list)]
-Fractions = Annotated[tuple[float, float, float], AfterValidator(_parts)]
 
 COMMON = frozenset({"task", "batch_size", "drop_last", "scale", "impute", "max_rows"})
 
@@ -187,6 +175,55 @@ class TeacherNode(RegressionNode):
     sigma_w: Positive = 1.5
 
 
+class GaussianShiftNode(DataNode):
+    """Source and target rows from two Gaussians, their ratio known."""
+
+    target: Literal["unitgain.data.sources.gaussian_shift"] = Field(alias="_target_")
+    task: Task = "regression"
+    n_source: Count = 1000
+    n_target: Count = 1000
+    noise: NonNegative = 0.25
+    seed: Seed = 0
+    n_features: Count = 2
+    target_mean: float = 1.0
+    target_spread: Positive = 1.0
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that the source is called with, the task among them."""
+        return {"task": self.task, **super().arguments()}
+
+
+class SincShiftNode(RegressionNode):
+    """The sinc function, with source and target inputs from two Gaussians."""
+
+    target: Literal["unitgain.data.sources.sinc_shift"] = Field(alias="_target_")
+    n_source: Count = 1000
+    n_target: Count = 1000
+    noise: NonNegative = 0.25
+    seed: Seed = 0
+    center: float = 1.0
+    spread: Positive = 0.5
+    target_center: float = 2.0
+    target_spread: Positive = 0.25
+
+
+class TeacherShiftNode(RegressionNode):
+    """The output of a random tanh network, with source and target inputs from two Gaussians."""
+
+    target: Literal["unitgain.data.sources.teacher_shift"] = Field(alias="_target_")
+    n_source: Count = 1000
+    n_target: Count = 1000
+    noise: NonNegative = 0.1
+    seed: Seed = 0
+    n_features: Count = 10
+    n_targets: Count = 1
+    depth: Count = 2
+    width: Count = 32
+    sigma_w: Positive = 1.5
+    target_mean: float = 1.0
+    target_spread: Positive = 1.0
+
+
 class MoonsNode(ClassificationNode):
     """Two interleaving half circles."""
 
@@ -317,49 +354,6 @@ class OpenMLNode(TabularNode):
         return self.target_column or ()
 
 
-class SplitNode(Component):
-    """How the rows are parted into training, validation and test."""
-
-
-class CustomSplit(SplitNode, Custom):
-    """A split of the user's own: any argument is passed on as it is."""
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that the target is called with."""
-        return self.model_dump(exclude={"target", "partial"})
-
-
-class RandomSplitNode(SplitNode):
-    """Rows are drawn at random."""
-
-    target: Literal["unitgain.data.splits.Random"] = Field(alias="_target_")
-    fractions: Fractions = (0.6, 0.2, 0.2)
-    seed: Seed = 0
-
-
-class StratifiedSplitNode(SplitNode):
-    """Rows are drawn at random within each class."""
-
-    target: Literal["unitgain.data.splits.Stratified"] = Field(alias="_target_")
-    fractions: Fractions = (0.6, 0.2, 0.2)
-    seed: Seed = 0
-
-
-class GroupSplitNode(SplitNode):
-    """Whole groups are drawn at random."""
-
-    target: Literal["unitgain.data.splits.Group"] = Field(alias="_target_")
-    fractions: Fractions = (0.6, 0.2, 0.2)
-    seed: Seed = 0
-
-
-class TimeSplitNode(SplitNode):
-    """The earliest rows train, the latest test."""
-
-    target: Literal["unitgain.data.splits.Time"] = Field(alias="_target_")
-    fractions: Fractions = (0.6, 0.2, 0.2)
-
-
 DATA_NODES: tuple[type[DataNode], ...] = (
     DigitsNode,
     BreastCancerNode,
@@ -374,6 +368,9 @@ DATA_NODES: tuple[type[DataNode], ...] = (
     Friedman1Node,
     SincNode,
     TeacherNode,
+    GaussianShiftNode,
+    SincShiftNode,
+    TeacherShiftNode,
     MoonsNode,
     CirclesNode,
     BlobsNode,
@@ -381,10 +378,4 @@ DATA_NODES: tuple[type[DataNode], ...] = (
     CSVNode,
     ParquetNode,
     OpenMLNode,
-)
-SPLIT_NODES: tuple[type[SplitNode], ...] = (
-    RandomSplitNode,
-    StratifiedSplitNode,
-    GroupSplitNode,
-    TimeSplitNode,
 )

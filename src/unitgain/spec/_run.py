@@ -11,14 +11,10 @@ from unitgain.spec._base import Component, Count, Index, Node, NonNegative
 from unitgain.spec._checks import cross_faults
 from unitgain.spec._data import (
     DATA_NODES,
-    SPLIT_NODES,
     CustomData,
-    CustomSplit,
     DataNode,
     DigitsNode,
-    RandomSplitNode,
     Seed,
-    SplitNode,
     Task,
 )
 from unitgain.spec._faults import faults_of, without_null
@@ -60,6 +56,7 @@ from unitgain.spec._shift import (
     WeightingNode,
 )
 from unitgain.spec._slot import slot
+from unitgain.spec._split import SPLIT_NODES, CustomSplit, RandomSplitNode, SplitNode
 
 Quantity = Literal[
     "grad_preactivation",

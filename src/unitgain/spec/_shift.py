@@ -106,6 +106,23 @@ class LabelKnockoutNode(ShiftNode):
     seed: Seed = 0
 
 
+class DomainNode(ShiftNode):
+    """Target rows are those of held-out groups, or of later times."""
+
+    target: Literal["unitgain.data.shifts.Domain"] = Field(alias="_target_")
+    by: Literal["group", "time"] = "group"
+    groups: tuple[int | str, ...] = ()
+    start: float | str | None = None
+    share: Kept = 0.25
+    seed: Seed = 0
+
+
+class GivenNode(ShiftNode):
+    """Target rows are those that the source itself gives as such."""
+
+    target: Literal["unitgain.data.shifts.Given"] = Field(alias="_target_")
+
+
 class WeightingNode(Component):
     """How the weights of source rows are estimated, and how much of them training takes."""
 
@@ -221,6 +238,8 @@ SHIFT_NODES: tuple[type[ShiftNode], ...] = (
     LabelDirichletNode,
     LabelTweakOneNode,
     LabelKnockoutNode,
+    DomainNode,
+    GivenNode,
 )
 WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (
     UniformNode,

@@ -21,6 +21,7 @@ from unitgain.data.sources._generated import (
 )
 from unitgain.data.sources._mnist1d import mnist1d
 from unitgain.data.sources._online import california_housing, covertype, openml
+from unitgain.data.sources._two_domains import gaussian_shift, sinc_shift, teacher_shift
 
 __all__ = [
     "airfoil",
@@ -33,6 +34,7 @@ __all__ = [
     "diabetes",
     "digits",
     "friedman1",
+    "gaussian_shift",
     "iris",
     "linear",
     "linnerud",
@@ -41,6 +43,8 @@ __all__ = [
     "openml",
     "parquet",
     "sinc",
+    "sinc_shift",
     "teacher",
+    "teacher_shift",
     "wine",
 ]

@@ -1,11 +1,12 @@
 """Tables drawn from a seed: the same ones in every process, whatever else was drawn before."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
-from unitgain.data._table import Table, table_from_arrays
+from unitgain.data._table import Floats, Table, table_from_arrays
 
 
 def linear(
@@ -99,17 +100,28 @@ def teacher(
         sigma_w: Gain of the weights.
     """
     rng = np.random.default_rng(seed)
-    sizes = [n_features, *[width] * depth, n_targets]
+    network = teacher_network(rng, (n_features, *[width] * depth, n_targets), sigma_w)
+    x_ND = rng.normal(size=(n, n_features))
+    y_NT = network(x_ND) + noise * rng.normal(size=(n, n_targets))
+    return table_from_arrays("teacher", x_ND, y_NT, task="regression")
+
+
+def teacher_network(
+    rng: np.random.Generator, sizes: tuple[int, ...], sigma_w: float
+) -> Callable[[Floats], Floats]:
+    """A random tanh network with a linear head, see `teacher`."""
     weights = [
         rng.normal(size=(fan_in, fan_out)) * sigma_w / np.sqrt(fan_in)
         for fan_in, fan_out in pairwise(sizes)
     ]
-    x_ND = rng.normal(size=(n, n_features))
-    h_NH = x_ND
-    for weight in weights[:-1]:
-        h_NH = np.tanh(h_NH @ weight)
-    y_NT = h_NH @ weights[-1] + noise * rng.normal(size=(n, n_targets))
-    return table_from_arrays("teacher", x_ND, y_NT, task="regression")
+
+    def network(x_ND: Floats) -> Floats:
+        h_NH = x_ND
+        for weight in weights[:-1]:
+            h_NH = np.tanh(h_NH @ weight)
+        return h_NH @ weights[-1]
+
+    return network
 
 
 def moons(n: int = 1000, noise: float = 0.2, seed: int = 0) -> Table:
