@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unitgain import __version__
-from unitgain.cli import _coordinates, _doctor, _monitor, _predict, _runs, _shift, _study, _train
+from unitgain.cli import (
+    _coordinates,
+    _doctor,
+    _monitor,
+    _predict,
+    _runs,
+    _shift,
+    _study,
+    _table,
+    _train,
+)
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
@@ -20,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     _monitor.COMMAND,
     _runs.EVALUATE,
     _runs.RESUME,
+    _table.COMMAND,
     _study.COMMAND,
     _coordinates.COMMAND,
 )
