@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from unitgain import __version__
 from unitgain.cli import (
+    _compare,
     _coordinates,
     _doctor,
     _monitor,
@@ -30,6 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     _monitor.COMMAND,
     _runs.EVALUATE,
     _runs.RESUME,
+    _compare.COMMAND,
     _table.COMMAND,
     _study.COMMAND,
     _coordinates.COMMAND,
