@@ -18,7 +18,8 @@ def sweep(tmp_path_factory):
                 "model": {"_target_": "unitgain.nn.MLP", "depth": 1, "width": 8},
                 "init": init,
                 "data": {"_target_": "unitgain.data.sources.iris", "task": "classification"},
-                "trainer": {"max_epochs": 100, "accelerator": "cpu", "progress": False},
+                "trainer": {"max_epochs": 20, "accelerator": "cpu", "progress": False},
+                "optimizer": {"_target_": "unitgain.pack.optim.Adam", "lr": 0.05},
                 "probe": {"every": None},
                 "figures": False,
             }

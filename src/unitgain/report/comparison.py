@@ -304,24 +304,13 @@ def _group(
 
     from unitgain.stats.bootstrap import location_interval
 
-    own = cells[cells["group"] == name]
-    interval = None
+    own, interval = cells[cells["group"] == name], None
     if units:
-        interval = location_interval(
-            np.array(list(units.values())),
-            rng,
-            location=settings.location,
-            method=settings.method,
-            level=settings.level,
-        )
-    return Group(
-        name=name,
-        runs=len(own),
-        diverged=int((own["ended"] & own["value"].isna()).sum()),
-        unfinished=int((~own["ended"]).sum()),
-        seeds=len(units or ()),
-        interval=interval,
-    )
+        values = np.array(list(units.values()))
+        how = {"location": settings.location, "method": settings.method, "level": settings.level}
+        interval = location_interval(values, rng, **how)  # type: ignore[arg-type]
+    diverged, unfinished = (own["ended"] & own["value"].isna()).sum(), (~own["ended"]).sum()
+    return Group(name, len(own), int(diverged), int(unfinished), len(units or ()), interval)
 
 
 def _reference(groups: Sequence[Group], settings: Settings, ranked: bool) -> str | None:
