@@ -13,6 +13,7 @@ class Exit(IntEnum):
 
     FINISHED = 0
     UNEXPECTED = 1
+    DIFFERENT = 1  # as of the command diff: what was compared is not the same
     USER_ERROR = 2
     DIVERGED = 3
     DRIFT = 4

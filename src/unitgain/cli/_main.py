@@ -11,6 +11,7 @@ from unitgain import __version__
 from unitgain.cli import (
     _compare,
     _coordinates,
+    _diff,
     _doctor,
     _monitor,
     _predict,
@@ -33,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     _runs.RESUME,
     _compare.COMMAND,
     _table.COMMAND,
+    _diff.COMMAND,
     _study.COMMAND,
     _coordinates.COMMAND,
 )

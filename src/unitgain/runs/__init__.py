@@ -14,6 +14,15 @@ from unitgain.runs._checkpoints import (
     read_sealed,
     write_sealed,
 )
+from unitgain.runs._compare import (
+    Differences,
+    Same,
+    compare_runs,
+    gradients_difference,
+    history_difference,
+    numerics_parts,
+    same_bits,
+)
 from unitgain.runs._directory import RunDirectory, Status
 from unitgain.runs._environment import environment, numerics_fingerprint
 from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
@@ -24,17 +33,23 @@ from unitgain.runs._table import RunsTable, read_runs
 __all__ = [
     "Batch",
     "Checkpoint",
+    "Differences",
     "Gradients",
     "GradientsWriter",
     "MetricsWriter",
     "RunDirectory",
     "RunsTable",
+    "Same",
     "Status",
     "atomic_write",
+    "compare_runs",
     "drop_previous",
     "environment",
+    "gradients_difference",
+    "history_difference",
     "newest_valid",
     "numerics_fingerprint",
+    "numerics_parts",
     "open_sealed",
     "previous_of",
     "read_gradients",
@@ -42,6 +57,7 @@ __all__ = [
     "read_runs",
     "read_sealed",
     "remove_leftovers",
+    "same_bits",
     "seal",
     "write_sealed",
 ]

@@ -25,7 +25,7 @@ _PACKAGES = (
     "pyarrow",
 )
 # What takes part in the arithmetic of a run: data preparation and training.
-_NUMERIC = ("unitgain", "torch", "numpy", "scipy", "scikit-learn")
+NUMERIC = ("unitgain", "torch", "numpy", "scipy", "scikit-learn")
 _GIT_SECONDS = 2.0
 
 
@@ -78,7 +78,7 @@ def numerics_fingerprint(device: str, threads: int, facts: Mapping[str, Any] | N
         "threads": threads,
         "machine": platform.machine(),
         "facts": dict(facts or {}),
-        "versions": {name: versions[name] for name in _NUMERIC},
+        "versions": {name: versions[name] for name in NUMERIC},
     }
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
