@@ -142,6 +142,25 @@ def test_cross_validation_corrects_a_wrong_model_and_leaves_a_right_one():
     assert straight.loss_EN.shape == (5, 2000)
 
 
+def test_repeated_folds_move_the_risk_less():
+    """Over draws of the folds; the mean of nine independent ones has a third of the deviation of one."""
+    x, _, weight, _ = problem(40, 5)
+    train = _line(x, x.square())
+    deviations = []
+    for repeats in (1, 9):
+        values = [
+            select_exponent(
+                train, weight, torch.Generator().manual_seed(s), exponents=(1.0,), repeats=repeats
+            )
+            .risks[0]
+            .interval.value
+            for s in range(40)
+        ]
+        deviations.append(torch.tensor(values).std())
+    # A ratio of two deviations of 40 values has a standard error of some 16 %.
+    assert 0.2 < float(deviations[1] / deviations[0]) < 0.5
+
+
 def test_gate_says_no_where_correction_hurts():
     plain = torch.rand(200, generator=torch.Generator().manual_seed(0))
     gate = should_correct(plain, plain + 0.1, torch.ones(200))
@@ -186,7 +205,7 @@ def test_faults_are_one_line():
         importance_weighted_risk(ones, ones[:2])
     with pytest.raises(DataError, match="predicted losses of the source: must hold 3"):
         doubly_robust_risk(ones, ones, ones[:2], ones)
-    with pytest.raises(ConfigError, match="must have exponents and at least 2 folds"):
+    with pytest.raises(ConfigError, match="must have exponents, at least 2 folds"):
         select_exponent(lambda *_: ones, ones, torch.Generator(), folds=1)
     with pytest.raises(DataError, match="losses: must hold 1 numbers, holds 3"):
         select_exponent(lambda *_: ones, ones, torch.Generator())

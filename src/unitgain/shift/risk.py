@@ -130,7 +130,7 @@ class Selection:
         exponent: that with the least estimated target risk.
         exponents: all of them.
         risks: the estimated target risk of each.
-        loss_EN: the losses of left-out rows under each.
+        loss_EN: the losses of left-out rows under each, their mean over repeats.
     """
 
     exponent: float
@@ -150,12 +150,14 @@ def select_exponent(
     *,
     exponents: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     folds: int = 5,
+    repeats: int = 1,
 ) -> Selection:
     r"""Importance-weighted cross-validation of the exponent :math:`\lambda` of flattened weights.
 
     For each exponent a model is trained on all folds but one with :math:`w^\lambda`, normalised over them, and its
     losses on the left-out fold are averaged with the full weights: the estimate of the target risk is
-    unbiased whatever the exponent.
+    unbiased whatever the exponent. Heavy rows that fall into one fold move it; a row's mean loss over
+    several draws of the folds moves less.
 
     Args:
         train_and_score: trains on rows with weights, and gives the losses of other rows.
@@ -163,9 +165,10 @@ def select_exponent(
         generator: draws the folds.
         exponents: to choose from.
         folds: how many, at most one a row.
+        repeats: how often folds are drawn.
 
     Raises:
-        ConfigError: no exponents, one outside [0, 1], or fewer than two folds.
+        ConfigError: no exponents, one outside [0, 1], fewer than two folds, or no repeats.
         DataError: weights or losses can't be used.
 
     Example:
@@ -180,25 +183,24 @@ def select_exponent(
         Sugiyama, Krauledat and Mueller (2007), JMLR 8, section 4.
     """
     weight = check_weights(weight_N)
-    if not exponents or folds < 2:
+    if not exponents or folds < 2 or repeats < 1:
         raise ConfigError(
-            "cross-validation: must have exponents and at least 2 folds, "
-            f"got {len(exponents)} and {folds}; leave the defaults"
+            "cross-validation: must have exponents, at least 2 folds and at least 1 repeat, "
+            f"got {len(exponents)}, {folds} and {repeats}; leave the defaults"
         )
-    drawn = torch.randperm(len(weight), generator=generator, device=generator.device)
-    parts = drawn.to(weight.device).tensor_split(min(folds, len(weight)))
-    rows = []
-    for exponent in exponents:
-        loss_N = torch.empty_like(weight)
-        for i, part in enumerate(parts):
-            kept = torch.cat([other for j, other in enumerate(parts) if j != i])
-            loss = train_and_score(kept, flatten(weight[kept], exponent), part)
-            loss_N[part] = check_vector("losses", loss, len(part))
-        rows.append(loss_N)
-    risks = tuple(importance_weighted_risk(loss_N, weight) for loss_N in rows)
+    loss_EN = weight.new_zeros(len(exponents), len(weight))
+    for _ in range(repeats):
+        drawn = torch.randperm(len(weight), generator=generator, device=generator.device)
+        parts = drawn.to(weight.device).tensor_split(min(folds, len(weight)))
+        for loss_N, exponent in zip(loss_EN, exponents, strict=True):
+            for i, part in enumerate(parts):
+                kept = torch.cat([other for j, other in enumerate(parts) if j != i])
+                loss = train_and_score(kept, flatten(weight[kept], exponent), part)
+                loss_N[part] += check_vector("losses", loss, len(part)) / repeats
+    risks = tuple(importance_weighted_risk(loss_N, weight) for loss_N in loss_EN)
     values = [risk.interval.value for risk in risks]
     best = values.index(min(values))
-    return Selection(exponents[best], tuple(exponents), risks, torch.stack(rows))
+    return Selection(exponents[best], tuple(exponents), risks, loss_EN)
 
 
 @final
