@@ -24,6 +24,7 @@ NEEDS = {
     "loss=mse": ["data=diabetes"],
     "loss=mae": ["data=diabetes"],
     "loss=huber": ["data=diabetes"],
+    "shift=missing_values": ["data.impute=median"],
 }
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
 

@@ -28,7 +28,7 @@ def test_the_arrows_between_rooms_point_downwards() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["spec", "runs", "cli", "report", "errors", "data", "sweep.pool", "cli._many"]
+    "room", ["spec", "runs", "cli", "report", "errors", "data", "upload", "sweep.pool", "cli._many"]
 )
 def test_a_light_room_does_not_import_torch(room: str) -> None:
     code = f"import sys, unitgain.{room}; sys.exit('torch' in sys.modules)"
@@ -47,7 +47,7 @@ def _imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "room"),
-    [("lightning", "train"), ("wandb", "train"), ("hydra", "cli"), ("matplotlib", "report")],
+    [("lightning", "train"), ("wandb", "upload"), ("hydra", "cli"), ("matplotlib", "report")],
 )
 def test_only_one_room_knows_the_package(package: str, room: str) -> None:
     users = {p.relative_to(SOURCE).parts[0] for p in SOURCE.rglob("*.py") if package in _imports(p)}

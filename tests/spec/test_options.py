@@ -58,6 +58,8 @@ def typed(group: str, name: str, node: dict) -> Component:
         data = {"_target_": "unitgain.data.sources.diabetes"}
     residual = node["_target_"] == "unitgain.nn.init.scaled_residual"
     model = {"_target_": "unitgain.nn.MLP", "residual": residual}
+    if group == "shift":
+        data["impute"] = "median"
     return getattr(parse({"model": model, "data": data} | {group: node}), group)
 
 

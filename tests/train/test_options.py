@@ -52,6 +52,13 @@ SPECIAL = {
         "data.time_column": "when",
         "data.drop_columns": "[group]",
     },
+    ("shift", "domain"): {
+        **CSV,
+        "data.group_column": "group",
+        "data.drop_columns": "[when]",
+    },
+    ("shift", "given"): {"data": "sinc_shift"},
+    ("shift", "missing_values"): {"data.impute": "median"},
     ("data", "csv"): CSV,
     ("data", "parquet"): {**CSV, "data": "parquet", "data.path": "table.parquet"},
     ("data", "openml"): {"data.data_id": 31, "data.task": "classification"},

@@ -54,9 +54,11 @@ def resume(argv: Sequence[str]) -> int:
     from unitgain.cli._job import draw, exit_of
     from unitgain.cli._show import show_run
     from unitgain.train import fit
+    from unitgain.upload import uploading, wants_upload
 
-    [result] = fit([spec], [directory], resume=True)
-    show_run(result, draw(spec, directory))
+    with uploading(wanted=wants_upload(run.read_config()), hold=True):
+        [result] = fit([spec], [directory], resume=True)
+        show_run(result, draw(spec, directory))
     return exit_of(result)
 
 

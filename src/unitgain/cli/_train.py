@@ -136,23 +136,27 @@ def _run_jobs(
     from hydra.types import RunMode
 
     from unitgain.cli._explain import check_folder, check_one, check_values
+    from unitgain.upload import uploading, wants_upload
 
     overrides = list(arguments.overrides)
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
     check_values(hydra, name, overrides, multirun=multirun)
+    upload = wants_upload(config) and arguments.cfg != "plan"
     if multirun:
         check_folder(config, "hydra.sweep.dir")
         from unitgain.cli._many import run_many, show_plan
 
         how = show_plan if arguments.cfg == "plan" else run_many
-        return how(hydra, name, config, overrides)
+        with uploading(wanted=upload):
+            return how(hydra, name, config, overrides)
     if arguments.cfg == "plan":
         raise ConfigError("--cfg plan: shows how the jobs of a multirun are packed; add -m")
     check_one(hydra, name, config, overrides)
     from unitgain.cli._job import Task
 
     task = Task()
-    _run_one(hydra, name, config, task)
+    with uploading(wanted=upload, hold=True):
+        _run_one(hydra, name, config, task)
     if task.error is not None:
         raise task.error
     return task.outcomes[0].exit

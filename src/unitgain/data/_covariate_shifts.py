@@ -5,7 +5,13 @@ from typing import Literal, final
 
 import numpy as np
 
-from unitgain.data._directions import first_component, named_direction, projection, standardised
+from unitgain.data._directions import (
+    chosen_direction,
+    first_component,
+    named_direction,
+    projection,
+    standardised,
+)
 from unitgain.data._selection import Selection, source_probability
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
@@ -13,7 +19,6 @@ from unitgain.data._table import Floats, Table
 
 TestRows = Literal["population", "complement"]
 _FLOOR = 0.02
-_DIRECTION = 0x44495245
 
 
 @final
@@ -88,12 +93,7 @@ class LogisticSelection:
         Raises:
             DataError: Features that aren't there or don't vary, or where a part keeps no row.
         """
-        x_ND = standardised(table)
-        if self.features:
-            z_N = projection(x_ND, named_direction(table, self.features))
-        else:
-            generator = np.random.default_rng([_DIRECTION, self.seed])
-            z_N = projection(x_ND, generator.normal(size=(x_ND.shape[1],)))
+        z_N = chosen_direction(table, self.features, self.seed)
         selection = _tilted(z_N, split, self.strength, self.kept, self.test_rows)
         return selection.apply(table, split, self.seed)
 

@@ -6,6 +6,8 @@ from unitgain.data._checks import several
 from unitgain.data._table import Floats, Table
 from unitgain.errors import DataError
 
+_STREAM = 0x44495245
+
 
 def standardised(table: Table) -> Floats:
     """(N, D) numeric features with mean 0 and standard deviation 1 over all rows.
@@ -54,6 +56,19 @@ def projection(x_ND: Floats, direction_D: Floats) -> Floats:
             "choose others"
         )
     return np.asarray((z_N - z_N.mean()) / spread, dtype=np.float64)
+
+
+def chosen_direction(table: Table, features: tuple[str, ...], seed: int) -> Floats:
+    """(N,) the standardised sum of named standardised features, or of all of them in a random direction.
+
+    Raises:
+        DataError: Features that aren't there or don't vary.
+    """
+    x_ND = standardised(table)
+    if features:
+        return projection(x_ND, named_direction(table, features))
+    generator = np.random.default_rng([_STREAM, seed])
+    return projection(x_ND, generator.normal(size=(x_ND.shape[1],)))
 
 
 def named_direction(table: Table, features: tuple[str, ...]) -> Floats:

@@ -20,8 +20,8 @@ class Shifted:
         table: The table; the features or labels of its target rows may differ from the loaded one's.
         split: Source rows as ``train`` and ``val``, target rows as ``test``.
         kind: What differs between source and target.
-        ratio: (N,) the true w = p_target / p_source of each row, with mean one over the training
-            rows; None where it isn't known or isn't finite.
+        ratio: (N,) the true w = p_target / p_source of each row's features (for a label shift of its
+            label), with mean one over the training rows; None where it isn't known or isn't finite.
         bound: The largest w that the populations allow, with mean one under the source; infinity
             where there is none, NaN where it isn't known.
         ess_share: 1 / E[w^2] under the source's population: the effective share of its rows;

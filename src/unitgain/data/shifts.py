@@ -8,6 +8,13 @@ from typing import final
 
 import numpy as np
 
+from unitgain.data._concept_shift import Concept
+from unitgain.data._corruptions import (
+    FeatureKnockout,
+    FeatureScaling,
+    GaussianNoise,
+    MissingValues,
+)
 from unitgain.data._covariate_shifts import (
     ExponentialTilt,
     GaussianMeanShift,
@@ -21,14 +28,19 @@ from unitgain.data._split import Split
 from unitgain.data._table import Table
 
 __all__ = [
+    "Concept",
     "Domain",
     "ExponentialTilt",
+    "FeatureKnockout",
+    "FeatureScaling",
     "GaussianMeanShift",
+    "GaussianNoise",
     "Given",
     "LabelDirichlet",
     "LabelKnockout",
     "LabelTweakOne",
     "LogisticSelection",
+    "MissingValues",
     "NoShift",
     "PCATilt",
     "Shifted",

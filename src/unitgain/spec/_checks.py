@@ -20,6 +20,7 @@ from unitgain.spec._nodes import (
     RegressionMetric,
     RMSprop,
 )
+from unitgain.spec._shift import MissingValuesNode
 
 if TYPE_CHECKING:
     from unitgain.spec._run import RunSpec
@@ -211,6 +212,15 @@ def _reserved_metric(spec: "RunSpec") -> Faults:
         yield Fault("metrics.loss", "is the name of the loss itself; choose another name")
 
 
+def _missing_values(spec: "RunSpec") -> Faults:
+    if isinstance(spec.shift, MissingValuesNode) and spec.data.impute is None:
+        yield Fault(
+            "data.impute",
+            "must be given where shift=missing_values empties cells, got null; set data.impute=median "
+            "(or mean, most_frequent)",
+        )
+
+
 def _of_data(spec: "RunSpec") -> str:
     """The data by what decides its task: the source, or the key ``data.task``."""
     if isinstance(spec.data, ClassificationNode | RegressionNode):
@@ -229,6 +239,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[["RunSpec"], Faults]], ...] = (
     (("metrics", "data"), _metrics),
     (("metrics",), _reserved_metric),
     (("monitor", "metrics", "data"), _monitor),
+    (("shift", "data"), _missing_values),
     *(((key,), partial(_torchs_own, key)) for key in _COUNTERPARTS),
 )
 """Each check with the keys that it looks at."""

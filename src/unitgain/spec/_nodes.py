@@ -338,8 +338,10 @@ class WandbLogger(Component):
     project: str = "unitgain"
     entity: str | None = None
     group: str | None = None
-    job_type: str | None = None
+    job_type: str = "train"
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    quantities: tuple[str, ...] = ("grad_preactivation", "grad_weight")
+    checkpoints: bool = False
 
 
 class TensorBoardLogger(Component):

@@ -11,6 +11,7 @@ from unitgain.spec._data import Names, Seed
 
 TestRows = Literal["population", "complement"]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Largest = Annotated[float, Field(gt=1.0)]
 
 Choices = Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -123,10 +124,61 @@ class GivenNode(ShiftNode):
     target: Literal["unitgain.data.shifts.Given"] = Field(alias="_target_")
 
 
+class ConceptNode(ShiftNode):
+    """Target labels differ in a region of the features."""
+
+    target: Literal["unitgain.data.shifts.Concept"] = Field(alias="_target_")
+    strength: NonNegative = 0.5
+    features: Names = ()
+    region: Kept = 0.5
+    seed: Seed = 0
+
+
+class GaussianNoiseNode(ShiftNode):
+    """Gaussian noise on numeric features of the target."""
+
+    target: Literal["unitgain.data.shifts.GaussianNoise"] = Field(alias="_target_")
+    strength: NonNegative = 1.0
+    features: Names = ()
+    share: Share = 1.0
+    seed: Seed = 0
+
+
+class FeatureKnockoutNode(ShiftNode):
+    """Features of the target are constant."""
+
+    target: Literal["unitgain.data.shifts.FeatureKnockout"] = Field(alias="_target_")
+    value: float | None = None
+    features: Names = ()
+    share: Share = 0.25
+    seed: Seed = 0
+
+
+class FeatureScalingNode(ShiftNode):
+    """Numeric features of the target are multiplied."""
+
+    target: Literal["unitgain.data.shifts.FeatureScaling"] = Field(alias="_target_")
+    factor: float = 2.0
+    features: Names = ()
+    share: Share = 0.25
+    seed: Seed = 0
+
+
+class MissingValuesNode(ShiftNode):
+    """Cells of the target are missing."""
+
+    target: Literal["unitgain.data.shifts.MissingValues"] = Field(alias="_target_")
+    share: Fraction = 0.25
+    features: Names = ()
+    seed: Seed = 0
+
+
 class WeightingNode(Component):
     """How the weights of source rows are estimated, and how much of them training takes."""
 
-    exponent: Fraction = Field(0.5, description="the power that training weights are raised to")
+    exponent: Fraction | Literal["auto"] = Field(
+        0.5, description="the power that training weights are raised to"
+    )
     largest: Annotated[float, Field(ge=1.0)] | None = Field(
         None, description="the bound of training weights"
     )
@@ -136,6 +188,16 @@ class WeightingNode(Component):
     def corrects(self) -> bool:
         """Whether weights differ from one at all."""
         return True
+
+    @property
+    def chooses(self) -> bool:
+        """Whether cross-validation chooses the exponent before training."""
+        return self.corrects and self.exponent == "auto"
+
+    @property
+    def power(self) -> float:
+        """The exponent as a number; 1, all of the weights, until one is chosen."""
+        return 1.0 if self.exponent == "auto" else self.exponent
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the estimator."""
@@ -240,6 +302,11 @@ SHIFT_NODES: tuple[type[ShiftNode], ...] = (
     LabelKnockoutNode,
     DomainNode,
     GivenNode,
+    ConceptNode,
+    GaussianNoiseNode,
+    FeatureKnockoutNode,
+    FeatureScalingNode,
+    MissingValuesNode,
 )
 WEIGHTING_NODES: tuple[type[WeightingNode], ...] = (
     UniformNode,

@@ -4,18 +4,16 @@ metrics.csv and gradients.parquet are always written and are the truth; a logger
 """
 
 import abc
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, final
-from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger
 
 from unitgain.errors import ConfigError
 from unitgain.spec import RunSpec, instantiate
+from unitgain.upload import announce, identify, wandb_mode
 
 
 @dataclass(frozen=True)
@@ -93,59 +91,45 @@ class _TensorBoard(LoggerFactory):
 
 
 @final
+class _Uploaded(Logger):
+    """A logger that is told nothing: another process reads what it needs from the run's own files."""
+
+    def __init__(self, directory: Path, project: str) -> None:
+        super().__init__()
+        self.directory, self._project = directory, project
+
+    @property
+    def name(self) -> str:
+        return self._project
+
+    @property
+    def version(self) -> str:
+        return self.directory.name
+
+    def log_hyperparams(self, *_arguments: Any, **_keywords: Any) -> None:
+        """The run's config.yaml has them."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """The run's metrics.csv has them."""
+
+
+@final
 class _Wandb(LoggerFactory):
-    def __init__(
-        self, project: str, entity: str | None, group: str | None, job_type: str | None, mode: str
-    ) -> None:
-        self._where: dict[str, Any] = {
-            "project": project,
-            "entity": entity,
-            "group": group,
-            "job_type": job_type,
-        }
-        self._mode = mode
+    def __init__(self, project: str, mode: str) -> None:
+        self._project, self._mode = project, mode
 
     def open(self, context: RunContext) -> Logger | None:
-        import wandb as client
-        from lightning.pytorch.loggers import WandbLogger
-
-        run = client.init(
-            **self._where,
-            name=context.name,
-            tags=list(context.tags),
-            dir=context.directory,
-            config={**context.config, "overrides": list(context.overrides)},
-            mode=self._resolved_mode(),
-            # Runs of one pack live side by side in one process.
-            reinit="create_new",
-            settings=client.Settings(console="off", silent=True),
-        )
-        return WandbLogger(experiment=run)
+        if self._mode == "disabled":
+            return None
+        identify(context.directory)
+        if self._mode == "offline":
+            return None
+        announce(context.directory)
+        return _Uploaded(context.directory, self._project)
 
     def close(self, logger: Logger, status: str) -> None:
-        logger.experiment.finish(exit_code=0 if status == "finished" else 1)  # type: ignore[attr-defined]
-
-    def _resolved_mode(self) -> Any:
-        """Offline unless the user is logged in or says otherwise."""
-        if self._mode != "auto":
-            return self._mode
-        if mode := os.environ.get("WANDB_MODE"):
-            return mode
-        return "online" if _logged_in() else "offline"
-
-
-def _logged_in() -> bool:
-    """Whether W&B's key is there, in the environment or in netrc; the server isn't asked."""
-    import wandb as client
-
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    url = os.environ.get("WANDB_BASE_URL") or client.Settings().base_url
-    host = urlsplit(url).hostname or ""
-    try:
-        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, NetrcParseError):
-        return False
+        if isinstance(logger, _Uploaded):
+            announce(logger.directory, ended=True)
 
 
 def csv() -> LoggerFactory:
@@ -160,21 +144,28 @@ def tensorboard() -> LoggerFactory:
 
 def wandb(
     project: str = "unitgain",
-    entity: str | None = None,
-    group: str | None = None,
-    job_type: str | None = None,
+    entity: str | None = None,  # noqa: ARG001
+    group: str | None = None,  # noqa: ARG001
+    job_type: str = "train",  # noqa: ARG001
     mode: str = "auto",
+    quantities: Sequence[str] = ("grad_preactivation", "grad_weight"),  # noqa: ARG001
+    checkpoints: bool = False,  # noqa: ARG001
 ) -> LoggerFactory:
-    """A Weights & Biases run.
+    """A Weights & Biases run, uploaded from the run directory by a process apart.
+
+    That process finds these arguments in the run's config.yaml. Whatever isn't uploaded when the run ends,
+    ``unitgain sync`` uploads later.
 
     Args:
         project: where the run belongs.
         entity: the user or team, the default one if None.
-        group: what the run belongs to, such as a sweep.
+        group: what the run belongs to; None is the multirun, for one of its jobs.
         job_type: what it is there.
         mode: online, offline or disabled; "auto" follows WANDB_MODE, else is online where the user is logged in.
+        quantities: of gradient flow that become series, one a layer.
+        checkpoints: upload the best checkpoint as an artifact.
     """
-    return _Wandb(project, entity, group, job_type, mode)
+    return _Wandb(project, wandb_mode(mode))
 
 
 def factories(spec: RunSpec) -> list[LoggerFactory]:

@@ -1,0 +1,149 @@
+"""What a run directory says to W&B: configuration, a row of history an epoch, summary, figures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from unitgain.errors import DataError
+from unitgain.runs import RunDirectory, read_gradients, read_metrics
+
+Row = tuple[int, dict[str, float]]
+
+
+def config_of(run: RunDirectory) -> dict[str, Any]:
+    """The resolved configuration, with what was chosen of each group, what was typed and the environment.
+
+    Raises:
+        DataError: the run's configuration can't be read.
+    """
+    config = run.read_config()
+    typed = run.read_overrides() if run.overrides.exists() else []
+    content = {**config, "choices": choices(config), "overrides": typed}
+    if run.environment.exists():
+        content["environment"] = run.read_environment()
+    return content
+
+
+def choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The component that each group has.
+
+    Example:
+        >>> choices({"init": {"_target_": "unitgain.nn.init.he", "gain": 1.0}, "metrics": {}, "seed": 0})
+        {'init': 'he'}
+        >>> choices({"logger": {"csv": {"_target_": "unitgain.train.loggers.csv"}}})
+        {'logger': ['csv']}
+    """
+    found: dict[str, Any] = {}
+    for key, node in config.items():
+        if not isinstance(node, Mapping):
+            continue
+        if "_target_" in node:
+            found[key] = node["_target_"].rpartition(".")[2]
+        elif node and all(isinstance(n, Mapping) and "_target_" in n for n in node.values()):
+            found[key] = sorted(node)
+    return found
+
+
+@final
+@dataclass
+class History:
+    """The rows of a run's history, one an epoch, at the epoch's last optimizer step.
+
+    The measurements of gradient flow come with the epoch that they fall into, the last one of it. A row
+    is complete once a later measurement is on disk, or the run has ended.
+
+    Args:
+        run: the directory.
+        quantities: of gradient flow.
+    """
+
+    run: RunDirectory
+    quantities: Sequence[str]
+
+    def rows(self, *, ended: bool) -> list[Row]:
+        """The complete rows.
+
+        Args:
+            ended: whether no file grows any more.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        if not self.run.metrics.exists():
+            return []
+        table = read_metrics(self.run.metrics)
+        steps = table.pop("step").tolist()
+        measured, until = self._measured()
+        if not ended and self._measures():
+            steps = [step for step in steps if step <= until]
+        rows, before = [], 0
+        for i, step in enumerate(steps):
+            values = {n: float(v[i]) for n, v in table.items() if math.isfinite(v[i])}
+            at = max((s for s in measured if before <= s < step), default=None)
+            rows.append((step, values | (measured[at] if at is not None else {})))
+            before = step
+        return rows
+
+    def _measured(self) -> tuple[dict[int, dict[str, float]], int]:
+        """Values by step and series, and the last step that was measured; -1 without any."""
+        if not self.run.gradients.exists():
+            return {}, -1
+        gradients = read_gradients(self.run.gradients)
+        found: dict[int, dict[str, float]] = {}
+        for name in self.quantities:
+            if name not in gradients.names:
+                continue
+            step_S, value_SL = gradients.grid(name)
+            for step, value_L in zip(step_S.tolist(), value_SL.tolist(), strict=True):
+                found.setdefault(step, {}).update(
+                    (f"gradients/{name}/layer_{layer:02d}", value)
+                    for layer, value in enumerate(value_L, start=1)
+                    if math.isfinite(value)
+                )
+        return found, int(gradients.steps.max(initial=-1))
+
+    def _measures(self) -> bool:
+        probe = self.run.read_config().get("probe") or {}
+        return bool(probe.get("every") or probe.get("per_decade") or probe.get("at"))
+
+
+def summary_of(run: RunDirectory) -> dict[str, Any]:
+    """How the run ended, in single values; that of an unfinished run is its status alone.
+
+    Raises:
+        DataError: summary.json is damaged.
+    """
+    summary = run.read_summary()
+    if summary is None:
+        return {"status": "unfinished"}
+    found: dict[str, Any] = {"status": summary["status"]}
+    found |= {f"final/{name}": value for name, value in (summary.get("metrics") or {}).items()}
+    for name in ("parameters", "seconds", "cause"):
+        if summary.get(name) is not None:
+            found[name] = summary[name]
+    best, verdict = summary.get("best") or {}, summary.get("verdict")
+    found |= {f"best/{name}": v for name, v in best.items() if v is not None}
+    if verdict is not None:
+        found |= {f"verdict/{name}": v for name, v in verdict.items() if _single(v)}
+    if summary.get("diverged"):
+        found |= {f"diverged/{name}": v for name, v in summary["diverged"].items()}
+    return found
+
+
+def ended_well(run: RunDirectory) -> bool:
+    """Whether the run finished: anything else is a failure."""
+    try:
+        return (run.read_summary() or {}).get("status") == "finished"
+    except DataError:
+        return False
+
+
+def figures_of(run: RunDirectory) -> list[Path]:
+    """The figures as pictures."""
+    return sorted(run.figures_dir.glob("*.png"))
+
+
+def _single(value: object) -> bool:
+    return isinstance(value, str | int | float)
