@@ -20,6 +20,7 @@ from unitgain.cli import (
     _study,
     _table,
     _train,
+    _update,
 )
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
@@ -29,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     _predict.COMMAND,
     _doctor.COMMAND,
     _shift.COMMAND,
+    _update.COMMAND,
     _monitor.COMMAND,
     _runs.EVALUATE,
     _runs.RESUME,
