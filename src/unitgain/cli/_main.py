@@ -15,6 +15,7 @@ from unitgain.cli import (
     _doctor,
     _monitor,
     _predict,
+    _reproduce,
     _runs,
     _shift,
     _study,
@@ -37,6 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     _compare.COMMAND,
     _table.COMMAND,
     _diff.COMMAND,
+    _reproduce.COMMAND,
     _study.COMMAND,
     _coordinates.COMMAND,
 )
