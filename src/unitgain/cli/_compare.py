@@ -41,23 +41,30 @@ def run(argv: Sequence[str]) -> int:
 COMMAND = Command("compare", "tell which groups of runs differ, by their seeds", run)
 
 
+def is_higher_better(metric: str, better: str | None) -> bool:
+    """Which way a metric is better, as the user says or as the project knows.
+
+    Raises:
+        ConfigError: neither says.
+    """
+    if better is not None:
+        return better == "higher"
+    from unitgain.pack.metrics import higher_is_better
+
+    try:
+        return higher_is_better(metric)
+    except ConfigError as error:
+        raise ConfigError(
+            f"--better: must say which way {metric} is better; add --better higher or --better lower"
+        ) from error
+
+
 def _settings(given: argparse.Namespace) -> "Settings":
     from unitgain.report.comparison import Settings
 
-    if given.better is None:
-        from unitgain.pack.metrics import higher_is_better
-
-        try:
-            higher = higher_is_better(given.metric)
-        except ConfigError as error:
-            raise ConfigError(
-                f"--better: must say which way {given.metric} is better; add --better higher or --better lower"
-            ) from error
-    else:
-        higher = given.better == "higher"
     method = given.interval or ("bca" if given.statistic == "median" else "student")
     return Settings(
-        higher=higher,
+        higher=is_higher_better(given.metric, given.better),
         baseline=given.baseline,
         level=given.level,
         location=given.statistic,
