@@ -9,7 +9,7 @@ from unitgain.data._checks import DataWarning, check_split, check_table
 from unitgain.data._domains import Domains
 from unitgain.data._encoder import Encoder, fit_encoder
 from unitgain.data._gaussian_ratio import GaussianRatio
-from unitgain.data._importance import Importance
+from unitgain.data._importance import Importance, training_weights
 from unitgain.data._prepare import (
     Prepared,
     load,
@@ -48,4 +48,5 @@ __all__ = [
     "prepare",
     "prepared_key",
     "table_from_arrays",
+    "training_weights",
 ]

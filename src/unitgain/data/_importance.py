@@ -5,7 +5,7 @@ Shapes: N rows of the table.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -31,12 +31,14 @@ class Importance:
         training_N: (N,) what training takes: w^exponent, bounded, with mean one over the training rows; 1 elsewhere.
         diagnostics: of ``full_N`` over the training rows.
         details: what the estimator chose by cross-validation.
+        chosen: the exponent that cross-validation chose and what from, in plain types; None where it was given.
     """
 
     full_N: Floats
     training_N: Floats
     diagnostics: "Diagnostics"
     details: Mapping[str, float]
+    chosen: Mapping[str, Any] | None = None
 
 
 def estimate_importance(
@@ -54,7 +56,7 @@ def estimate_importance(
         node: The estimator, the exponent and the bound.
 
     Returns:
-        None for ``weighting=none``.
+        None for ``weighting=none``. An exponent that is yet to be chosen counts as 1.
 
     Raises:
         DataError: The true ratio isn't known, or the estimator can't use the rows.
@@ -63,7 +65,7 @@ def estimate_importance(
         return None
     import torch
 
-    from unitgain.shift import Estimator, clip, diagnose, flatten
+    from unitgain.shift import Estimator, diagnose
 
     source = np.concatenate([split.train, split.val])
     full_N, details = np.ones(len(x_ND)), dict[str, float]()
@@ -87,8 +89,23 @@ def estimate_importance(
         details = dict(ratio.details)
     weight_N = torch.from_numpy(full_N[split.train])
     training_N = np.ones(len(x_ND))
-    bounded = flatten(weight_N, node.exponent)
-    if node.largest is not None:
-        bounded = clip(bounded, node.largest)
-    training_N[split.train] = bounded.numpy()
+    training_N[split.train] = training_weights(full_N[split.train], node.power, node.largest)
     return Importance(full_N, training_N, diagnose(weight_N), details)
+
+
+def training_weights(weight_N: Floats, exponent: float, largest: float | None) -> Floats:
+    """What training takes of weights: w^exponent, bounded, with mean one over the rows given.
+
+    Args:
+        weight_N: the full weights of training rows.
+        exponent: within [0, 1].
+        largest: the bound; None: there is none.
+    """
+    import torch
+
+    from unitgain.shift import clip, flatten
+
+    bounded = flatten(torch.from_numpy(weight_N), exponent)
+    if largest is not None:
+        bounded = clip(bounded, largest)
+    return bounded.numpy()

@@ -1,13 +1,14 @@
 """From a configuration to what training consumes."""
 
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 
 from unitgain.data._checks import check_split, check_table
 from unitgain.data._encoder import Encoder, fit_encoder
-from unitgain.data._importance import Importance, estimate_importance
+from unitgain.data._importance import Importance, estimate_importance, training_weights
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Floats, Ints, Table, Task
@@ -64,6 +65,22 @@ class Prepared:
     target_names: tuple[str, ...]
     fingerprint: str
     encoder: Encoder
+
+    def with_exponent(self, chosen: Mapping[str, Any], largest: float | None) -> "Prepared":
+        """The same table with training weights of a chosen exponent.
+
+        Args:
+            chosen: has the ``exponent``, and what it was chosen from.
+            largest: The bound of training weights; None: there is none.
+        """
+        assert self.importance is not None
+        train, training_N = self.split.train, self.importance.training_N.copy()
+        training_N[train] = training_weights(
+            self.importance.full_N[train], chosen["exponent"], largest
+        )
+        importance = replace(self.importance, training_N=training_N, chosen=chosen)
+        given_N = _normalised_weight(self.shifted.table, train)
+        return replace(self, weight=given_N * training_N, importance=importance)
 
     @property
     def n_features(self) -> int:

@@ -1,7 +1,7 @@
 """What every node of the typed schema is made of."""
 
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -70,4 +70,6 @@ def _may_hold_bool(annotation: Any) -> bool:
         return _may_hold_bool(arguments[0])
     if origin in (Union, UnionType, list, tuple):
         return any(_may_hold_bool(each) for each in arguments)
+    if origin is Literal:
+        return any(isinstance(each, bool) for each in arguments)
     return annotation not in (int, float, type(None), ...)

@@ -12,16 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unitgain.data import Prepared, Split
+from unitgain.data import Prepared, Split, training_weights
 from unitgain.errors import ConfigError
 from unitgain.pack.build import build_mlp, build_pack, epochs
 from unitgain.pack.engine import Pack
-from unitgain.shift import flatten
 from unitgain.spec import Probe, RunSpec
-from unitgain.train.fit import process_settings
 from unitgain.train.scores import Scores
+from unitgain.train.settings import process_settings
 from unitgain.train.tracker import Tracker
 from unitgain.train.warm_start import begin_from, warm_starts
+
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""That importance-weighted cross-validation compares."""
+
+FOLDS = 5
 
 Floats = NDArray[np.float64]
 
@@ -95,14 +99,15 @@ def cross_fit(
     full_N: Floats,
     exponents: Sequence[float],
     *,
-    folds: int = 5,
+    folds: int = FOLDS,
     device: torch.device | str = "cpu",
+    plain: bool = True,
 ) -> CrossFit:
     r"""Leave each fold of the source out once, for each exponent of the weights, all in one pack.
 
-    A member trains on the source rows outside its fold with weights :math:`w^\lambda`, normalised over them; a part
-    of them, as large a share as in the run, is its validation part, weighted in full where :math:`\lambda > 0`. Folds
-    are of one size; up to F - 1 rows are never left out.
+    A member trains on the source rows outside its fold with weights :math:`w^\lambda`, bounded as the run's and
+    normalised over them; a part of them, as large a share as in the run, is its validation part, weighted in full.
+    Folds are of one size; up to F - 1 rows are never left out.
 
     Args:
         spec: the run.
@@ -111,6 +116,7 @@ def cross_fit(
         exponents: lambda of each variant, within [0, 1].
         folds: F, at least two.
         device: where to train.
+        plain: whether :math:`\lambda = 0` stands for the run without weighting, whose validation has no weights either.
 
     Raises:
         ConfigError: fewer than two folds, or the source has fewer rows than folds.
@@ -127,7 +133,13 @@ def cross_fit(
     order, size = rng.permutation(source), len(source) // folds
     left_out = [order[f * size : (f + 1) * size] for f in range(folds)]
     share = len(table.split.val) / len(source)
-    tables = [_member(table, order, fold, share, full_N, e) for e in exponents for fold in left_out]
+    splits = [_split(order, fold, share) for fold in left_out]
+    largest = spec.weighting.largest
+    tables = [
+        _member(table, split, full_N, None if plain and e == 0 else e, largest)
+        for e in exponents
+        for split in splits
+    ]
     pack = train_unrecorded(spec, tables, torch.device(device))
     limit = spec.trainer.eval_batch_size
     with process_settings(spec), torch.no_grad():
@@ -145,22 +157,21 @@ def cross_fit(
     )
 
 
-def _member(
-    table: Prepared,
-    order: NDArray[np.int64],
-    fold: NDArray[np.int64],
-    share: float,
-    full_N: Floats,
-    exponent: float,
-) -> Prepared:
-    """The table of one member: another split, with the weights that belong to it."""
+def _split(order: NDArray[np.int64], fold: NDArray[np.int64], share: float) -> Split:
+    """A fold left out; of the others, the first ``share`` in the drawn order is for validation."""
     kept = order[~np.isin(order, fold)]
     val, train = np.split(kept, [max(1, round(share * len(kept)))])
-    split = Split(train=np.sort(train), val=np.sort(val), test=np.sort(fold))
-    training_N, full = np.ones(len(table.x)), np.ones(len(table.x))
-    if exponent > 0:
-        training_N[split.train] = flatten(torch.from_numpy(full_N[split.train]), exponent).numpy()
-        full[split.val] = full_N[split.val]
+    return Split(train=np.sort(train), val=np.sort(val), test=np.sort(fold))
+
+
+def _member(
+    table: Prepared, split: Split, full_N: Floats, exponent: float | None, largest: float | None
+) -> Prepared:
+    """The table of one member: another split, with the weights that belong to it; None: without any."""
+    training_N, eval_N = np.ones(len(table.x)), np.ones(len(table.x))
+    if exponent is not None:
+        training_N[split.train] = training_weights(full_N[split.train], exponent, largest)
+        eval_N[split.val] = full_N[split.val]
     given = table.shifted.table.weight
     given_N = np.ones(len(table.x)) if given is None else given / given[split.train].mean()
-    return replace(table, split=split, weight=given_N * training_N, eval_weight=given_N * full)
+    return replace(table, split=split, weight=given_N * training_N, eval_weight=given_N * eval_N)

@@ -9,9 +9,9 @@ import torch
 from unitgain.runs import RunDirectory
 from unitgain.spec import RunSpec, parse
 from unitgain.train.checkpoint import check_belongs, read_checkpoint
-from unitgain.train.fit import accelerator, process_settings
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.scores import Scores
+from unitgain.train.settings import accelerator, process_settings
 
 
 def evaluate(directory: Path) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """Training runs of one shape as one pack, and what each of them leaves."""
 
-import logging
-import os
 import signal
 import threading
 import warnings
@@ -10,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -21,11 +19,13 @@ from unitgain.pack.build import epochs
 from unitgain.runs import RunDirectory, environment, newest_valid
 from unitgain.spec import RunSpec, instantiate
 from unitgain.train.checkpoint import check_belongs, unpack_member
+from unitgain.train.exponent import settle
 from unitgain.train.member import Member
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.outlook import outlooks_of
 from unitgain.train.progress import EpochProgress
 from unitgain.train.recorder import Recorder
+from unitgain.train.settings import accelerator, process_settings
 from unitgain.train.watch import RunResult, Watch
 
 
@@ -64,16 +64,26 @@ def fit(
             return interrupted.is_set() or (watch is not None and watch.stop())
 
         datamodule = PackedDataModule(specs, loaded)
-        module = PackedModule(specs, datamodule.tables, stop)
         runs = [RunDirectory(Path(d)) for d in directories]
         contents = _contents(specs, runs) if resume else None
+        module = PackedModule(specs, datamodule.tables, stop)
+        # Only now: a mistake elsewhere costs no cross-validation.
+        module.tables = settle(specs, datamodule.tables, contents)
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
         trainer = _trainer(spec, runs[0], place)
         _open_directories(specs, runs, overrides, contents is None, module, trainer)
         outlooks = outlooks_of(specs, module.tables)
         members = [
-            Member(k, specs[k], run, overrides[k], contents[k] if contents else None, outlooks[k])
-            for k, run in enumerate(runs)
+            Member(
+                k,
+                specs[k],
+                run,
+                overrides[k],
+                contents[k] if contents else None,
+                outlooks[k],
+                table.importance and table.importance.chosen,
+            )
+            for k, (run, table) in enumerate(zip(runs, module.tables, strict=True))
         ]
         recorder = Recorder(spec, members, contents, watch)
         module.resumed = contents is not None
@@ -98,19 +108,6 @@ def _check_unused(directories: Sequence[Path]) -> None:
                 for run in used
             )
         )
-
-
-def accelerator(spec: RunSpec) -> Literal["cpu", "gpu"]:
-    """Where a run trains: ``auto`` means CUDA where it is there, else CPU (Apple's GPUs lack float64).
-
-    Raises:
-        ConfigError: a GPU is asked for, and none is there.
-    """
-    if spec.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator: gpu needs a CUDA device, and none is there; use trainer=cpu"
-        )
-    return "gpu" if spec.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
@@ -212,38 +209,6 @@ def _contents(
         check_belongs(content, spec, checkpoint.path)
         contents.append(content)
     return contents
-
-
-@contextmanager
-def process_settings(spec: RunSpec) -> Iterator[None]:
-    """Threads, determinism and quiet libraries, as the run wants them and for as long as it lasts."""
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic
-    fill = memory.fill_uninitialized_memory
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    torch.set_num_threads(spec.trainer.threads)
-    # Kernels here write all that they allocate; filling it first would cost a pass over memory.
-    memory.fill_uninitialized_memory = False
-    # What cuBLAS needs in order to be deterministic.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*`LightningModule.configure_optimizers` returned `None`.*"
-            )
-            # Lightning asks torch a question that torch wants to be asked otherwise.
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        memory.fill_uninitialized_memory = fill
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

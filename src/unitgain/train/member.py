@@ -42,6 +42,7 @@ class Member:
         overrides: what the user typed.
         resumed: the content of the checkpoint to go on from, or None.
         outlook: what theory says of the run.
+        chosen: the exponent of its weights, where cross-validation chose it.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Member:
         overrides: Sequence[str],
         resumed: Mapping[str, Any] | None,
         outlook: Outlook,
+        chosen: Mapping[str, Any] | None = None,
     ) -> None:
         self.index, self.spec, self.run, self.outlook = index, spec, run, outlook
         self._hash, self.origin = run_hash(spec), origin_of(spec)
         self.epochs = resumed["epoch"] if resumed else 0
+        self._chosen: dict[str, Any] = {"weighting": chosen} if chosen else {}
         self.verdict: Verdict | None = None
         self.first_loss: float | None = resumed.get("first_loss") if resumed else None
         self._course = Course()
@@ -114,6 +117,7 @@ class Member:
         facts = {"config_hash": self._hash, "seed": self.spec.seed, "tracker": dict(tracker)}
         facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch}
         facts |= {"first_loss": self.first_loss, "warm_start": self.origin}
+        facts |= self._chosen
 
         def write(batch: Batch) -> None:
             best_epoch = tracker["best_epoch"]

@@ -314,7 +314,8 @@ def _weighting(table: Prepared) -> dict[str, Any]:
         return {}
     found = table.importance.diagnostics
     names = ("ess", "ess_share", "pareto_k", "max_share")
-    return {"weighting": {name: getattr(found, name) for name in names}}
+    chosen = table.importance.chosen or {}
+    return {"weighting": {name: getattr(found, name) for name in names} | dict(chosen)}
 
 
 def _module(module: pl.LightningModule) -> PackedModule:

@@ -28,8 +28,8 @@ from unitgain.train.diagnosis import (
     Predicted,
     Proposal,
 )
-from unitgain.train.fit import process_settings
 from unitgain.train.outlook import Outlook
+from unitgain.train.settings import process_settings
 from unitgain.train.trial import try_parts
 
 _FIRST_CHANGES = 4
