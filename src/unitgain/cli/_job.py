@@ -3,8 +3,10 @@
 import gc
 import math
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,9 @@ from unitgain.cli._conf import plain
 from unitgain.cli._shift import report_shift
 from unitgain.cli._show import show_job, show_job_end, show_run
 from unitgain.cli._sweep import typed
-from unitgain.errors import UnitgainError
+from unitgain.errors import UnitgainError, UnitgainWarning
 from unitgain.spec import RunSpec, parse
+from unitgain.spec._shift import NoShiftNode, UniformNode
 from unitgain.sweep.job import Ending, mark_failed, start_of
 
 if TYPE_CHECKING:
@@ -144,17 +147,51 @@ def exit_of(result: "RunResult") -> Exit:
 
 def draw(spec: RunSpec, directory: Path) -> list[Path]:
     """Draw the figures of a run, if they are asked for and can be; a note says why not."""
-    measured = spec.probe.measures and "grad_preactivation" in spec.probe.quantities
-    if not (spec.figures and measured):
+    if not spec.figures:
         return []
+    measured = spec.probe.measures and "grad_preactivation" in spec.probe.quantities
+    figures: list[Callable[[], list[Path]]] = []
+    if measured:
+        figures.append(partial(_draw_gradient_flow, directory))
+    if not isinstance(spec.shift, NoShiftNode):
+        figures.append(partial(_draw_split, spec, directory))
+    paths = list[Path]()
+    for figure in figures:
+        try:
+            paths += figure()
+        except UnitgainError as error:
+            for line in error.lines:
+                print(f"no figure: {line}")
+    return paths
+
+
+def _draw_gradient_flow(directory: Path) -> list[Path]:
     from unitgain.report import gradient_flow_figure
 
-    try:
-        return gradient_flow_figure(directory)
-    except UnitgainError as error:
-        for line in error.lines:
-            print(f"no figure: {line}")
-        return []
+    return gradient_flow_figure(directory)
+
+
+def _draw_split(spec: RunSpec, directory: Path) -> list[Path]:
+    import torch
+
+    from unitgain.data import open_data
+    from unitgain.report.split import WeightFacts, split_figure
+    from unitgain.runs import RunDirectory
+    from unitgain.shift import diagnose
+
+    with warnings.catch_warnings():
+        # What there is to warn of was said when the run began.
+        warnings.simplefilter("ignore", UnitgainWarning)
+        table = open_data(spec.model_copy(update={"weighting": UniformNode()}))
+    shifted, train = table.shifted, table.split.train
+    facts, name = None, spec.shift.target.rpartition(".")[2]
+    if shifted.ratio is not None:
+        found = diagnose(torch.from_numpy(shifted.ratio[train]))
+        facts = WeightFacts(shifted.bound, shifted.ess_share, found.ess, found.pareto_k)
+    if name.lower() != shifted.kind:
+        name = f"{name} ({shifted.kind})"
+    title = f"{name}: {len(train)} training rows, {len(table.split.test)} target rows"
+    return split_figure(table, RunDirectory(directory).figures_dir, title=title, facts=facts)
 
 
 def _train(

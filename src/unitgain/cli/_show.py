@@ -38,9 +38,11 @@ def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
         console.print()
     prose(console, result.verdict)
     places = {"run": str(near(result.directory))}
-    picture = next((path for path in figures if path.suffix == ".png"), None)
-    if picture is not None:
-        places["figure"] = str(near(picture))
+    places |= {
+        "figure" if path.stem == "gradient_flow" else path.stem: str(near(path))
+        for path in figures
+        if path.suffix == ".png"
+    }
     for name, place in places.items():
         _line(console, Text(f"{name:8}", "bold") + Text(place))
 
