@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from unitgain import __version__
 from unitgain.cli import (
+    _cite,
     _compare,
     _coordinates,
     _diff,
@@ -41,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     _table.COMMAND,
     _diff.COMMAND,
     _reproduce.COMMAND,
+    _cite.COMMAND,
     _study.COMMAND,
     _coordinates.COMMAND,
 )
