@@ -43,7 +43,7 @@ class ColumnRoles(TypedDict, total=False):
 
 @final
 @dataclass
-class _Reader:
+class FrameReader:
     """Columns of one frame as arrays, with the faults found on the way."""
 
     frame: "pd.DataFrame"
@@ -142,7 +142,7 @@ def table_from_frame(
     ]
     if absent:
         raise DataError(*(f"{name}: {fault}" for fault in absent))
-    reader = _Reader(frame.set_axis(columns, axis=1))
+    reader = FrameReader(frame.set_axis(columns, axis=1))
     features = [column for column in columns if column not in named]
     x_ND = _matrix([reader.numbers(c, "feature column", _FEATURE) for c in features], len(frame))
     y, class_names = _targets(reader, task, targets)
@@ -203,7 +203,7 @@ def named_columns(targets: Sequence[str], roles: ColumnRoles) -> dict[str, str]:
 
 
 def _targets(
-    reader: _Reader, task: Task, targets: Sequence[str]
+    reader: FrameReader, task: Task, targets: Sequence[str]
 ) -> tuple[Ints | Floats, tuple[str, ...]]:
     if task == "classification":
         (column,) = targets

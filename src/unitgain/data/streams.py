@@ -17,7 +17,7 @@ import numpy as np
 
 from unitgain.data._checks import several
 from unitgain.data._encoder import Encoder
-from unitgain.data._frame import _Reader, header_faults
+from unitgain.data._frame import FrameReader, header_faults
 from unitgain.data._table import CategoricalColumn, Floats, Table
 from unitgain.errors import DataError
 
@@ -89,7 +89,7 @@ def encode_batch(
     Raises:
         DataError: Text or infinities where numbers must be, or missing values that nothing fills.
     """
-    reader = _Reader(frame)
+    reader = FrameReader(frame)
     numbers = [reader.numbers(c, "feature column", "mend it") for c in encoder.numeric]
     last = first + len(frame) - 1
     if reader.faults:
