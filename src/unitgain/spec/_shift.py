@@ -15,6 +15,7 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Largest = Annotated[float, Field(gt=1.0)]
 
 Choices = Annotated[tuple[Positive, ...], Field(min_length=1)]
+FeatureKind = Literal["linear", "quadratic", "mlp"]
 Folds = Annotated[int, Field(ge=2)]
 
 ESTIMATION = frozenset({"exponent", "largest", "seed"})
@@ -230,13 +231,15 @@ class OracleNode(WeightingNode):
 
 
 class ClassifierNode(WeightingNode):
-    """Odds of a logistic regression that tells the parts apart, on linear and quadratic features."""
+    """Odds of a logistic classifier that tells the parts apart."""
 
     target: Literal["unitgain.shift.Classifier"] = Field(alias="_target_")
+    features: Annotated[tuple[FeatureKind, ...], Field(min_length=1)] = ("linear", "quadratic")
     ridges: Choices = (1.0, 0.1, 0.01)
     calibrate: bool = False
     folds: Folds = 5
     most: Count = 10_000
+    width: Count = 32
 
 
 class KMMNode(WeightingNode):
