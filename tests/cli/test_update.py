@@ -25,7 +25,7 @@ def lines(draw, rows, slope, move=0.0):
     return [f"{a:.5f},{b:.5f},{k},{c:.5f}\n" for (a, b), k, c in values]
 
 
-def configuration(folder, data, **changes):
+def configuration(data, **changes):
     return parse(
         {
             "model": {"_target_": "unitgain.nn.MLP", "depth": 1, "width": 16},
@@ -58,7 +58,7 @@ def lined(tmp_path_factory):
         "target_column": "y",
         "categorical": ["kind"],
     }
-    fit([configuration(folder, data)], [folder / "run"])
+    fit([configuration(data)], [folder / "run"])
     return folder
 
 
@@ -68,7 +68,7 @@ def wine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classes")
     data = {"_target_": "unitgain.data.sources.wine", "task": "classification", "batch_size": 32}
     split = {"_target_": "unitgain.data.splits.Random", "fractions": [0.4, 0.2, 0.4]}
-    fit([configuration(folder, data, split=split)], [folder / "run"])
+    fit([configuration(data, split=split)], [folder / "run"])
     return folder
 
 
@@ -103,6 +103,23 @@ def test_where_only_features_move_no_concept_shift_is_seen(lined):
     assert "no concept shift is seen" in found.concept_text
     # The old rows tell the truth here.
     assert found.best.name != "labelled rows alone"
+
+
+def test_reversed_labels_of_the_target_rows_of_a_run(tmp_path):
+    """Half of the labels are the other class: the old model is right in the other half alone."""
+    data = {"_target_": "unitgain.data.sources.breast_cancer", "task": "classification"}
+    split = {"_target_": "unitgain.data.splits.Random", "fractions": [0.4, 0.1, 0.5]}
+    shift = {"_target_": "unitgain.data.shifts.Concept", "strength": 1.0}
+    spec = configuration(data, split=split, shift=shift)
+    fit([spec], [tmp_path / "run"])
+    found = update_of(tmp_path / "run", labelled=100, seeds=2)
+    assert found.concept.p_value < 0.01
+    named = {each.name: each for each in found.candidates}
+    accuracy = named["as it is"].scores["accuracy"]
+    assert accuracy.low < 0.5 < accuracy.high
+    assert found.best.name in ("warm start", "labelled rows alone")
+    assert named["as it is"] not in found.tied
+    assert found.best.scores["accuracy"].low > accuracy.high
 
 
 def test_the_old_model_is_graded_as_scikit_learn_does(wine, monkeypatch):
