@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +37,10 @@ class _Process:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads)
-        self._scratch = Path(tempfile.mkdtemp(prefix="unitgain-wandb-"))
+        self._scratch = inbox / "scratch"
+        self._scratch.mkdir()
         self._heard = time.monotonic()
+        self._parent = os.getppid()
 
     def serve(self) -> None:
         """Upload until no more is to come and everything is done."""
@@ -52,7 +53,7 @@ class _Process:
             ended.set()
         threading.Thread(target=self._watch, daemon=True).start()
         self._pool.shutdown()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._leave(0)
 
     def _wait_for_close(self) -> None:
         sys.stdin.read()
@@ -62,8 +63,13 @@ class _Process:
         """End the process when nothing has got on for long: whoever started it may be gone."""
         while time.monotonic() - self._heard < 2 * self._timeout + 5:
             time.sleep(1)
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        os._exit(1)
+        self._leave(1)
+
+    def _leave(self, status: int) -> None:
+        """End at once: what the client may still wait for is of no use any more."""
+        if os.getppid() != self._parent:
+            shutil.rmtree(self._inbox, ignore_errors=True)
+        os._exit(status)
 
     def _read_notes(self) -> None:
         for path in sorted(self._inbox.glob("*.json")):
@@ -109,5 +115,3 @@ class _Process:
 
 if __name__ == "__main__":
     _Process(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])).serve()
-    # What the client may still wait for is of no use any more.
-    os._exit(0)

@@ -103,10 +103,9 @@ class RunUpload:
         seen = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
         if seen == self._seen and not ended:
             return
-        for step, values in self._history.rows(ended=ended):
-            if step >= self._next:
-                self._client.log(values, step=step)
-                self._next = step + 1
+        for step, values in self._history.rows(self._next, ended=ended):
+            self._client.log(values, step=step)
+            self._next = step + 1
         self._seen = seen
 
     def finish(self) -> None:

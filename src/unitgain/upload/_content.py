@@ -1,6 +1,7 @@
 """What a run directory says to W&B: configuration, a row of history an epoch, summary, figures."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,11 @@ class History:
     run: RunDirectory
     quantities: Sequence[str]
 
-    def rows(self, *, ended: bool) -> list[Row]:
+    def rows(self, first: int = 0, *, ended: bool) -> list[Row]:
         """The complete rows.
 
         Args:
+            first: the least step of a row.
             ended: whether no file grows any more.
 
         Raises:
@@ -75,34 +77,37 @@ class History:
             return []
         table = read_metrics(self.run.metrics)
         steps = table.pop("step").tolist()
-        measured, until = self._measured()
-        if not ended and self._measures():
-            steps = [step for step in steps if step <= until]
-        rows, before = [], 0
+        measured = self._measured()
+        at = sorted(measured)
+        until = math.inf if ended or not self._measures() else max(at, default=-1)
+        rows = []
         for i, step in enumerate(steps):
+            if not first <= step <= until:
+                continue
             values = {n: float(v[i]) for n, v in table.items() if math.isfinite(v[i])}
-            at = max((s for s in measured if before <= s < step), default=None)
-            rows.append((step, values | (measured[at] if at is not None else {})))
-            before = step
+            last = bisect_left(at, step) - 1
+            if last >= 0 and at[last] >= (steps[i - 1] if i else 0):
+                values |= measured[at[last]]
+            rows.append((step, values))
         return rows
 
-    def _measured(self) -> tuple[dict[int, dict[str, float]], int]:
-        """Values by step and series, and the last step that was measured; -1 without any."""
+    def _measured(self) -> dict[int, dict[str, float]]:
+        """Values by step and series; of every step that was measured."""
         if not self.run.gradients.exists():
-            return {}, -1
+            return {}
         gradients = read_gradients(self.run.gradients)
-        found: dict[int, dict[str, float]] = {}
+        found: dict[int, dict[str, float]] = {step: {} for step in set(gradients.steps.tolist())}
         for name in self.quantities:
             if name not in gradients.names:
                 continue
             step_S, value_SL = gradients.grid(name)
             for step, value_L in zip(step_S.tolist(), value_SL.tolist(), strict=True):
-                found.setdefault(step, {}).update(
-                    (f"gradients/{name}/layer_{layer:02d}", value)
+                found[step] |= {
+                    f"gradients/{name}/layer_{layer:02d}": value
                     for layer, value in enumerate(value_L, start=1)
                     if math.isfinite(value)
-                )
-        return found, int(gradients.steps.max(initial=-1))
+                }
+        return found
 
     def _measures(self) -> bool:
         probe = self.run.read_config().get("probe") or {}

@@ -174,7 +174,9 @@ def wandb_mode(mode: str) -> str:
 def wants_upload(config: Mapping[str, Any]) -> bool:
     """Whether a run of this configuration is uploaded while it trains."""
     nodes = (config.get("logger") or {}).values()
-    return any(n.get("_target_") == TARGET and wandb_mode(n.get("mode", "auto")) == "online" for n in nodes)
+    return any(
+        n.get("_target_") == TARGET and wandb_mode(n.get("mode", "auto")) == "online" for n in nodes
+    )
 
 
 def _configured() -> str | None:
