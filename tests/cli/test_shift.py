@@ -1,11 +1,14 @@
 import json
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from unitgain.cli import main
+from unitgain.cli._shift_text import _KINDS
 from unitgain.data import open_data
+from unitgain.data._shifted import Kind
 from unitgain.runs import RunDirectory, read_metrics
 from unitgain.spec import parse
 
@@ -55,6 +58,15 @@ def test_a_weighted_run_leaves_its_report(train, capsys, tmp_path):
     for place in ("shift.json", "figures/shift.png", "figures/shift.svg"):
         assert (tmp_path / "run" / place).stat().st_size > 1000
     assert "run/figures/shift.png" in out
+    assert set(found["detection"]["spaces"]) == {"inputs", "last hidden layer", "predictions"}
+    for name, space in found["detection"]["spaces"].items():
+        assert f"{name} ({space['columns']}) {space['p_value']:.2g}" in out
+    # Tilted inputs aren't taken for moved class shares alone: a sentence, no table.
+    assert found["label"]["indicated"] is False
+    assert "Class shares: predicted classes" in out
+    assert "Class weights" not in out
+    for each in found["coverage"]:
+        assert f"{each['weights']} {each['covered']:.1%}" in out
 
 
 def test_a_plain_run_is_compared_with_a_corrected_one(train, capsys, tmp_path):
@@ -85,6 +97,93 @@ def test_the_over_trained_network_is_named(train, capsys, tmp_path):
         f"rose from {min(loss):.3g} at epoch {loss.index(min(loss)) + 1} to"
         in found["gate"]["text"]
     )
+
+
+def test_a_label_shift_is_corrected_for_by_class_weights(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    options = (
+        "data=blobs",
+        "data.noise=0.5",
+        "optimizer.lr=0.02",
+        "shift=label_tweak_one",
+        "shift.share=0.7",
+    )
+    assert main(["train", *TILTED[2:], *options, "weighting=none"]) == 0
+    capsys.readouterr()
+    assert main(["shift", "run"]) == 0
+    raw = capsys.readouterr().out
+    out = " ".join(raw.split())
+    assert max(len(line) for line in raw.splitlines()) <= 80
+    found = json.loads((tmp_path / "run" / "shift.json").read_text())
+    label, table = found["label"], open_data(parse(RunDirectory(tmp_path / "run").read_config()))
+    test = table.y[table.split.test]
+    first = label["classes"]["0"]
+    assert first["share_low"] < (test == 0).mean() < first["share_high"]
+    assert first["true"] == pytest.approx(table.shifted.ratio[table.y == 0].max())
+    assert label["test"]["as trained"]["accuracy"] == pytest.approx(found["plain"]["test/accuracy"])
+    assert [each["weights"] for each in found["coverage"]] == ["nothing", "inputs", "classes"]
+    for text in ("if p(x | y) is unchanged", "true w", "and weights of inputs are no substitute"):
+        assert text in out
+    assert f"p = {label['p_value']:.2g}); correct posteriors." in out
+
+
+def test_a_run_without_a_shift_or_figures(train, capsys, tmp_path):
+    assert train("shift=none", "figures=false") == 0
+    capsys.readouterr()
+    assert main(["shift", "run"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Shift: NoShift (none)." in out
+    assert "weights can only add noise" in out
+    assert "rows are not shown to differ" in out
+    assert "predicted classes are not shown to move" in out
+    assert not list((tmp_path / "run").rglob("*.png"))
+    assert "figure" not in out
+    found = json.loads((tmp_path / "run" / "shift.json").read_text())
+    assert found["detection"]["p_value"] > 0.05
+    # Weights of chance may look good on rows of chance: that is said.
+    doubted = "weights that follow chance would look as good here" in out
+    assert doubted == (found["gate"]["answer"] == "yes")
+
+
+def test_a_regression_has_no_class_weights(train, capsys, tmp_path):
+    assert train("data=diabetes", "weighting=oracle", "figures=false", "shift.strength=1") == 0
+    found = json.loads((tmp_path / "run" / "shift.json").read_text())
+    assert (found["label"], found["no_label"]) == (None, None)
+    assert {each["answer"] for each in found["coverage"]} == {"progression"}
+    out = capsys.readouterr().out
+    assert "Class shares" not in out
+    assert "mean width" in out
+
+
+def test_every_kind_of_shift_has_a_sentence():
+    assert set(_KINDS) == set(get_args(Kind))
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("interrupted", "but it is interrupted; unitgain resume run"),
+        ("diverged", "but it is diverged; train with a lower optimizer.lr"),
+    ],
+)
+def test_a_run_that_has_not_finished_is_refused(train, capsys, tmp_path, status, text):
+    assert train("trainer.max_epochs=1", "figures=false") == 0
+    run = RunDirectory(tmp_path / "run")
+    run.write_summary(run.read_summary() | {"status": status})
+    assert main(["shift", "run"]) == 2
+    assert f"run: must be a finished run, {text}" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_one_line(train, capsys, tmp_path):
+    assert train("trainer.max_epochs=1", "figures=false") == 0
+    best = RunDirectory(tmp_path / "run").best_checkpoint
+    best.write_bytes(best.read_bytes()[:-100])
+    capsys.readouterr()
+    assert main(["shift", "run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: the checkpoint must be whole: run/checkpoints/best.ckpt")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run" / "shift.json").exists()
 
 
 def test_what_is_no_run(capsys):

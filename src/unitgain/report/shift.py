@@ -29,6 +29,28 @@ _UNBALANCED = 0.1
 
 @final
 @dataclass(frozen=True, eq=False)
+class ClassShares:
+    """The shares of C classes.
+
+    Attributes:
+        names: of the classes.
+        source_C: in the source.
+        target_C: in the target, estimated.
+        low_C: lower ends of intervals of the estimate.
+        high_C: upper ends.
+        true_C: the true shares in the target; None where they aren't known.
+    """
+
+    names: Sequence[str]
+    source_C: Floats
+    target_C: Floats
+    low_C: Floats
+    high_C: Floats
+    true_C: Floats | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class ShiftPicture:
     """What the figure shows.
 
@@ -41,6 +63,7 @@ class ShiftPicture:
         names: of the D features.
         before_D: standardised differences of the means before weighting.
         after_D: the same after it.
+        classes: their shares; None for no such panel.
     """
 
     title: str
@@ -51,6 +74,7 @@ class ShiftPicture:
     names: Sequence[str]
     before_D: Floats
     after_D: Floats
+    classes: ClassShares | None = None
 
 
 def shift_figure(picture: ShiftPicture, folder: Path) -> list[Path]:
@@ -68,20 +92,22 @@ def draw_shift(picture: ShiftPicture) -> "Figure":
     """The figure of `shift_figure`, not yet on disk.
 
     Left to right: both parts along the first principal component of the two, the source also as weighted; the weights;
-    where they are known, the true weights against the estimated ones; the standardised differences of the means.
+    where they are known, the true weights against the estimated ones; the shares of classes, where they are given; the
+    standardised differences of the means.
     """
     from matplotlib.figure import Figure
 
-    known = picture.truth_N is not None
-    panels = 4 if known else 3
-    figure = Figure(figsize=(3.1 * panels + 1.2, 3.5), layout="constrained")
-    figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, color=INK)
-    axes = list(figure.subplots(1, panels, width_ratios=[1] * (panels - 1) + [1.15]))
-    _draw_projections(axes[0], picture)
-    _draw_weights(axes[1], picture)
+    draw = [_draw_projections, _draw_weights]
     if picture.truth_N is not None:
-        _draw_truth(axes[2], picture.weight_N, picture.truth_N)
-    _draw_balance(axes[-1], picture)
+        draw.append(_draw_truth)
+    if picture.classes is not None:
+        draw.append(_draw_classes)
+    draw.append(_draw_balance)
+    figure = Figure(figsize=(3.1 * len(draw) + 1.2, 3.5), layout="constrained")
+    figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, color=INK)
+    widths = [1.0] * (len(draw) - 1) + [1.15]
+    for axes, panel in zip(figure.subplots(1, len(draw), width_ratios=widths), draw, strict=True):
+        panel(axes, picture)
     return figure
 
 
@@ -129,7 +155,9 @@ def _draw_weights(axes: "Axes", picture: ShiftPicture) -> None:
     axes.legend(loc="upper right")
 
 
-def _draw_truth(axes: "Axes", weight_N: Floats, truth_N: Floats) -> None:
+def _draw_truth(axes: "Axes", picture: ShiftPicture) -> None:
+    weight_N, truth_N = picture.weight_N, picture.truth_N
+    assert truth_N is not None
     floor = max(1e-6, 1e-3 * float(truth_N[truth_N > 0].min()))
     axes.plot(
         truth_N.clip(floor), weight_N.clip(floor), ".", color=_WEIGHTED, ms=4, alpha=0.6, mew=0
@@ -141,6 +169,36 @@ def _draw_truth(axes: "Axes", weight_N: Floats, truth_N: Floats) -> None:
     axes.plot(ends, ends, color=MUTED, lw=0.8)
     axes.set(title="Against the truth", xlabel="true w", ylabel="estimated w")
     axes.set(xscale="log", yscale="log")
+
+
+def _draw_classes(axes: "Axes", picture: ShiftPicture) -> None:
+    classes = picture.classes
+    assert classes is not None
+    moved_C = np.abs(classes.target_C - classes.source_C)
+    shown = np.sort(np.argsort(-moved_C, kind="stable")[:_FEATURES])[::-1]
+    places, target_C = np.arange(len(shown)), classes.target_C[shown]
+    axes.plot(classes.source_C[shown], places, "o", mfc="white", mec=_SOURCE, ms=5, label="source")
+    # An estimate may lie outside the percentiles of its resamples.
+    below_C = (target_C - classes.low_C[shown]).clip(0)
+    above_C = (classes.high_C[shown] - target_C).clip(0)
+    axes.errorbar(
+        target_C,
+        places,
+        xerr=[below_C, above_C],
+        fmt="o",
+        color=_WEIGHTED,
+        ms=5,
+        elinewidth=1.4,
+        label="target, estimated",
+    )
+    if classes.true_C is not None:
+        axes.plot(classes.true_C[shown], places, "|", color=INK, ms=11, mew=1.6, label="true")
+    axes.set_yticks(places, [_short(classes.names[c]) for c in shown])
+    axes.grid(False)
+    axes.set(title="Shares of classes", xlabel="share, with 95 % intervals")
+    axes.set_xlim(left=0)
+    axes.set_ylim(-0.8, 1.35 * len(shown) + 0.4)
+    axes.legend(loc="upper right")
 
 
 def _draw_balance(axes: "Axes", picture: ShiftPicture) -> None:

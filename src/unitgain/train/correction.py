@@ -1,7 +1,7 @@
 """Should a run correct for the shift between its source and its target? All that is known without target labels, and
 what the test labels then say.
 
-Shapes: N source rows (training and validation), M target rows, D features, E exponents.
+Shapes: N training rows, M target rows, D features.
 """
 
 from collections.abc import Mapping
@@ -14,38 +14,76 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unitgain.data import Prepared, Table, open_data
-from unitgain.runs import RunDirectory, read_metrics
-from unitgain.shift import (
-    Balance,
-    Diagnostics,
-    Gate,
-    Portfolio,
-    PortfolioResult,
-    TargetRisk,
-    balance,
-    diagnose,
-    doubly_robust_risk,
-    importance_weighted_risk,
-    predict_losses,
-    should_correct,
-)
+from unitgain.data import Prepared, prepare
+from unitgain.errors import ConfigError, DataError
+from unitgain.pack.engine import Pack
+from unitgain.runs import RunDirectory
+from unitgain.shift import Balance, Diagnostics, balance, diagnose
 from unitgain.spec import RunSpec, parse
-from unitgain.train.cross_fit import CrossFit, cross_fit, train_unrecorded
-from unitgain.train.evaluate import evaluate
-from unitgain.train.fit import accelerator
+from unitgain.train.coverage import Coverage, conformal_coverage, input_weights
+from unitgain.train.cross_fit import train_unrecorded
+from unitgain.train.detection import LEVEL, ShiftDetection, detect_shift
+from unitgain.train.evaluate import opened
+from unitgain.train.exponent import settled_spec
+from unitgain.train.label_shift import LabelShift, label_shift_of
+from unitgain.train.representations import Reader, Representations
 from unitgain.train.scores import Scores
-
-EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""That importance-weighted cross-validation compares, besides the run's own."""
-
-MEMORISED = 0.1
-"""A training loss below this share of the loss on left-out rows: the network has all but memorised its rows."""
-
-RISE = 1.2
-"""A validation loss that ends so many times above its least: the run went on where it fitted noise."""
+from unitgain.train.settings import accelerator, process_settings
+from unitgain.train.target_risk import CrossValidation, cross_validate
 
 Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of training rows.
+
+    Attributes:
+        full_N: the estimated weight of every training row, with mean one.
+        truth_N: the true ones; None where they aren't known.
+        estimated: diagnostics of the former.
+        true: those of the latter.
+        error: the relative error |w - w*| / |w*|; None without the truth.
+        balance: source means against target means, before and after weighting.
+    """
+
+    full_N: Floats
+    truth_N: Floats | None
+    estimated: Diagnostics
+    true: Diagnostics | None
+    error: float | None
+    balance: Balance
+
+    @classmethod
+    def of(cls, table: Prepared) -> "Weights":
+        """Those of a run that corrects."""
+        assert table.importance is not None
+        train, ratio = table.split.train, table.shifted.ratio
+        full_N = torch.from_numpy(table.importance.full_N[train])
+        truth_N = None if ratio is None else torch.from_numpy(ratio[train])
+        source_ND, target_MD = (torch.from_numpy(table.x[r]) for r in (train, table.split.test))
+        return cls(
+            full_N.numpy(),
+            None if truth_N is None else truth_N.numpy(),
+            diagnose(full_N),
+            None if truth_N is None else diagnose(truth_N),
+            None if truth_N is None else _error(full_N, truth_N),
+            balance(source_ND, target_MD, full_N),
+        )
+
+    def as_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """All of it in plain types, without the rows; ``names`` are those of the features."""
+        columns = zip(names, self.balance.before_D, self.balance.after_D, strict=True)
+        return {
+            "weights": asdict(self.estimated),
+            "truth": None if self.true is None else asdict(self.true),
+            "weight_error": self.error,
+            "balance": {
+                name: {"before": float(before), "after": float(after)}
+                for name, before, after in columns
+            },
+        }
 
 
 @final
@@ -56,114 +94,58 @@ class Correction:
     Attributes:
         spec: of the corrected run.
         table: of the corrected run, with its weights.
-        weights: diagnostics of the full weights of the training rows.
-        truth: those of the true weights; None where these aren't known.
-        weight_error: the relative error |w - w*| / |w*| over the training rows; None without the truth.
-        balance: source means against target means, before and after weighting.
-        detection: tests of the inputs of validation rows against target rows.
-        fitted: losses of left-out source rows for each exponent.
-        risks: the target risk under each of these exponents, by importance weighting.
-        gate: should the run correct?
-        over_trained: a sentence that says so, where the run is; weights hardly move a network that fits every row
-            (Byrd and Lipton 2019, arXiv 1812.03372). None where it isn't.
-        robust_risk: the target risk of the corrected run by the doubly robust estimator.
+        weights: of its training rows.
+        detection: tests of validation rows against target rows, as the run sees them.
+        risk: the target's loss without its labels, and whether to correct.
+        label: class weights; None in a regression, and where ``no_label`` says why.
+        no_label: why class weights can't be estimated.
+        coverage: of conformal sets on target rows.
         plain: metrics of the run without correction, by part.
         corrected: metrics with it.
     """
 
     spec: RunSpec
     table: Prepared
-    weights: Diagnostics
-    truth: Diagnostics | None
-    weight_error: float | None
-    balance: Balance
-    detection: PortfolioResult
-    fitted: CrossFit
-    risks: tuple[TargetRisk, ...]
-    gate: Gate
-    over_trained: str | None
-    robust_risk: TargetRisk
+    weights: Weights
+    detection: ShiftDetection
+    risk: CrossValidation
+    label: LabelShift | None
+    no_label: str | None
+    coverage: tuple[Coverage, ...]
     plain: Mapping[str, float]
     corrected: Mapping[str, float]
 
-    @property
-    def full_weight(self) -> Floats:
-        """The estimated weight (N,) of every row of the table."""
-        assert self.table.importance is not None
-        return self.table.importance.full_N
-
-    @property
-    def weighted_risk(self) -> TargetRisk:
-        """The target risk of the corrected run by importance weighting."""
-        return self.risks[self.fitted.exponents.index(self.spec.weighting.exponent)]
-
-    @property
-    def best_exponent(self) -> float:
-        """The exponent with the least estimated target risk: importance-weighted cross-validation."""
-        values = [risk.interval.value for risk in self.risks]
-        return self.fitted.exponents[values.index(min(values))]
-
     def answer(self) -> str:
-        """The gate's answer in words; it names the over-trained case."""
-        return f"{self.gate.text} {self.over_trained}" if self.over_trained else self.gate.text
+        """The gate's answer in words, with what stands against it."""
+        if self.risk.gate.answer == "yes" and self.detection.p_value > LEVEL:
+            return (
+                f"{self.risk.answer} Yet target rows are not shown to differ from validation rows: "
+                "weights that follow chance would look as good here."
+            )
+        return self.risk.answer
 
     def as_dict(self) -> dict[str, Any]:
         """All of it in plain types, without the rows."""
-        names = self.table.feature_names
-        columns = {name: getattr(self.balance, name).tolist() for name in ("before_D", "after_D")}
+        shifted, parts = self.table.shifted, self.table.split.parts()
+        risk = self.risk.as_dict()
+        risk["gate"]["text"] = self.answer()
         return {
             "weighting": self.spec.weighting.model_dump(mode="json", by_alias=True),
             "shift": {
                 **self.spec.shift.model_dump(mode="json", by_alias=True),
-                "kind": self.table.shifted.kind,
-                "bound": self.table.shifted.bound,
-                "ess_share": self.table.shifted.ess_share,
+                "kind": shifted.kind,
+                "bound": shifted.bound,
+                "ess_share": shifted.ess_share,
             },
             "rows": {
-                part: len(rows)
-                for part, rows in zip(
-                    ("train", "val", "test"), self.table.split.parts(), strict=True
-                )
+                name: len(rows) for name, rows in zip(("train", "val", "test"), parts, strict=True)
             },
-            "weights": asdict(self.weights),
-            "truth": None if self.truth is None else asdict(self.truth),
-            "weight_error": self.weight_error,
-            "balance": {
-                name: {"before": before, "after": after}
-                for name, before, after in zip(
-                    names, columns["before_D"], columns["after_D"], strict=True
-                )
-            },
-            "detection": {
-                "p_value": self.detection.p_value,
-                "tests": {
-                    found.name: {
-                        "p_value": found.p_value,
-                        "adjusted": adjusted,
-                        "effect": found.effect,
-                    }
-                    for found, adjusted in zip(
-                        self.detection.detections, self.detection.adjusted, strict=True
-                    )
-                },
-            },
-            "cross_validation": {
-                "exponents": list(self.fitted.exponents),
-                "risks": [asdict(risk.interval) for risk in self.risks],
-                "best": self.best_exponent,
-            },
-            "gate": {
-                "answer": self.gate.answer,
-                "text": self.answer(),
-                "difference": asdict(self.gate.difference),
-                "ess": self.gate.ess,
-                "pareto_k": self.gate.pareto_k,
-                "over_trained": self.over_trained,
-            },
-            "target_risk": {
-                "importance_weighted": asdict(self.weighted_risk),
-                "doubly_robust": asdict(self.robust_risk),
-            },
+            **self.weights.as_dict(self.table.feature_names),
+            "detection": self.detection.as_dict(),
+            **risk,
+            "label": None if self.label is None else self.label.as_dict(),
+            "no_label": self.no_label,
+            "coverage": [each.as_dict() for each in self.coverage],
             "plain": dict(self.plain),
             "corrected": dict(self.corrected),
         }
@@ -179,51 +161,75 @@ def correction_of(directory: Path, *, folds: int = 5) -> Correction:
         folds: of the cross-fit.
 
     Raises:
-        ConfigError: the run can't be trained with weights, or was on a GPU that isn't there.
+        ConfigError: the run isn't finished, can't be trained with weights, or was on a GPU that isn't there.
         CheckpointError: its best checkpoint is missing, damaged or another configuration's.
         DataError: the data can't be read again, or weights can't be estimated.
     """
-    given = parse(RunDirectory(Path(directory)).read_config())
+    given = settled_spec(_finished(directory))
     spec = given if given.weighting.corrects else _with(given, "unitgain.shift.Classifier")
-    plain_spec = _with(given, "unitgain.shift.Uniform") if given.weighting.corrects else given
     device = torch.device("cuda" if accelerator(spec) == "gpu" else "cpu")
-    loaded: dict[str, Table] = {}
-    table = open_data(spec, loaded)
-    assert table.importance is not None
-    full_N, exponent = table.importance.full_N, spec.weighting.exponent
-    exponents = sorted({*EXPONENTS, exponent})
-    fitted = cross_fit(spec, table, full_N, exponents, folds=folds, device=device)
-    weight_N = torch.from_numpy(full_N[fitted.rows])
-    gate = should_correct(fitted.loss_of(0.0), fitted.loss_of(exponent), weight_N)
-    own = fitted.loss_of(exponent)
-    held = importance_weighted_risk(fitted.loss_of(0.0), torch.ones_like(weight_N)).interval.value
-    other, others = (
-        (plain_spec, open_data(plain_spec, loaded)) if given.weighting.corrects else (spec, table)
-    )
-    twin = Scores(other).of_parts(train_unrecorded(other, [others], device))
-    recorded = evaluate(directory)
-    source_ND, target_MD = (torch.from_numpy(table.x[r]) for r in (fitted.rows, table.split.test))
-    train, generator = table.split.train, torch.Generator().manual_seed(spec.weighting.seed)
-    truth = table.shifted.ratio
-    full = torch.from_numpy(full_N[train])
-    return Correction(
-        spec=spec,
-        table=table,
-        weights=diagnose(full),
-        truth=None if truth is None else diagnose(torch.from_numpy(truth[train])),
-        weight_error=None if truth is None else _error(full, torch.from_numpy(truth[train])),
-        balance=balance(torch.from_numpy(table.x[train]), target_MD, full),
-        detection=Portfolio()(torch.from_numpy(table.x[table.split.val]), target_MD, generator),
-        fitted=fitted,
-        risks=tuple(importance_weighted_risk(loss_N, weight_N) for loss_N in fitted.loss_EN),
-        gate=gate,
-        over_trained=_over_trained(directory, fitted.train_loss_E[0], held),
-        robust_risk=doubly_robust_risk(
-            own, weight_N, *predict_losses(source_ND, own, target_MD, generator)
-        ),
-        plain=twin if given.weighting.corrects else recorded,
-        corrected=recorded if given.weighting.corrects else twin,
-    )
+    run, twin, table = _both(directory, given, spec, device)
+    plain, corrected = (twin, run) if given.weighting.corrects else (run, twin)
+    seeded = torch.Generator().manual_seed
+    seed, val, test = spec.weighting.seed, table.split.val, table.split.test
+    with process_settings(spec):
+        risk = cross_validate(
+            directory, spec, table, folds=folds, device=device, generator=seeded(seed)
+        )
+        seen = run.read(val), run.read(test)
+        # A corrected network's posteriors are the target's already.
+        label, no_label = _label(table, plain.read(val), plain.read(test), seeded(seed))
+        class_weight_C = label.ratio.weight_C if label is not None and label.holds else None
+        return Correction(
+            spec=spec,
+            table=table,
+            weights=Weights.of(table),
+            detection=detect_shift(*seen, seeded(seed)),
+            risk=risk,
+            label=label,
+            no_label=no_label,
+            coverage=conformal_coverage(table, *seen, input_weights(spec, table), class_weight_C),
+            plain=plain.metrics,
+            corrected=corrected.metrics,
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A run or its twin: its metrics, and what it makes of rows."""
+
+    metrics: Mapping[str, float]
+    read: Reader
+
+    @classmethod
+    def of(cls, spec: RunSpec, pack: Pack, table: Prepared) -> "_Trained":
+        return cls(Scores(spec).of_parts(pack), Reader(pack, table))
+
+
+def _both(
+    directory: Path, given: RunSpec, spec: RunSpec, device: torch.device
+) -> tuple[_Trained, _Trained, Prepared]:
+    """The run from its best checkpoint, its twin, trained here, and the table of the one that corrects."""
+    with opened(directory) as (_, module):
+        own = module.tables[0]
+        run = _Trained.of(given, module.pack, own)
+    corrects = given.weighting.corrects
+    other = _with(given, "unitgain.shift.Uniform") if corrects else spec
+    table = prepare(own.shifted, node=other.data, weighting=other.weighting, fitted=own)
+    twin = _Trained.of(other, train_unrecorded(other, [table], device), table)
+    return run, twin, own if corrects else table
+
+
+def _finished(directory: Path) -> RunDirectory:
+    run = RunDirectory(Path(directory))
+    if run.status != "finished":
+        ways = {"diverged": "train with a lower optimizer.lr", "failed": "train it again"}
+        raise ConfigError(
+            f"{directory}: must be a finished run, but it is {run.status}; "
+            f"{ways.get(run.status, f'unitgain resume {directory}')}"
+        )
+    return run
 
 
 def _with(spec: RunSpec, estimator: str) -> RunSpec:
@@ -232,22 +238,16 @@ def _with(spec: RunSpec, estimator: str) -> RunSpec:
     return parse(spec.resolved() | {"weighting": {"_target_": estimator, **common}})
 
 
-def _over_trained(directory: Path, train_loss: float, held_loss: float) -> str | None:
-    """What says that a run is over-trained: its losses on rows that it has seen, or its course."""
-    advice = "weights don't mend that: stop earlier or regularise first."
-    if train_loss < MEMORISED * held_loss:
-        return (
-            f"The network is over-trained, with a loss of {train_loss:.2g} on its own rows and {held_loss:.2g} on "
-            f"others; {advice}"
-        )
-    loss_E = np.asarray(read_metrics(RunDirectory(directory).metrics)["val/loss"])
-    best = int(np.nanargmin(loss_E))
-    if not loss_E[-1] > RISE * loss_E[best]:
-        return None
-    return (
-        f"The run is over-trained: its validation loss rose from {loss_E[best]:.3g} at epoch {best + 1} to "
-        f"{loss_E[-1]:.3g} at its end. The best epoch is what is compared here; behind it, {advice}"
-    )
+def _label(
+    table: Prepared, source: Representations, target: Representations, generator: torch.Generator
+) -> tuple[LabelShift | None, str | None]:
+    """Class weights, or why there are none."""
+    if table.task != "classification":
+        return None, None
+    try:
+        return label_shift_of(table, source, target, generator), None
+    except DataError as error:
+        return None, error.lines[0]
 
 
 def _error(weight_N: Tensor, truth_N: Tensor) -> float:
