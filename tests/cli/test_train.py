@@ -95,14 +95,11 @@ def test_a_multirun_runs_every_job_whatever_happens_to_one(train, capsys):
     assert len({call.directory for call in train.calls}) == 4
     captured = capsys.readouterr()
     assert "job 2/4  seed=2\n" in captured.out
-    ending = captured.out[captured.out.index("overrides") :].splitlines()
-    assert [row.split()[:3] for row in ending[1:5]] == [
-        ["1", "seed=1", "finished"],
-        ["2", "seed=2", "failed"],
-        ["3", "seed=3", "failed"],
-        ["4", "seed=4", "diverged"],
-    ]
-    assert ending[5:9] == [
+    ending = captured.out[captured.out.index("configuration") :].splitlines()
+    # The mean of the one that finished would hide the one that diverged.
+    assert ending[0].split()[-2:] == ["diverged", "failed"]
+    assert ending[1].split() == ["all", "4", "1", "2"]
+    assert ending[2:6] == [
         "job 2 (seed=2) failed: no rows",
         "job 3 (seed=3) failed: RuntimeError: a bug",
         "job 4 (seed=4) diverged: at step 7",
@@ -110,6 +107,51 @@ def test_a_multirun_runs_every_job_whatever_happens_to_one(train, capsys):
     ]
     assert "Traceback" in captured.err
     assert "Error executing job" not in captured.err
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_a_multirun_ends_with_its_best_and_worst_over_seeds(train, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    train.ending = lambda spec: {"monitor": spec.model.depth + {0: -0.5, 1: 0.0, 2: 0.5}[spec.seed]}
+    jobs = ["model.depth=4,1,2,3,5,6,7,8", "seed=0,1,2", "hydra.sweep.dir=many"]
+    assert main(["train", "-m", QUIET, *jobs]) == 0
+    text = capsys.readouterr().out
+    ending = text[text.index("configuration") :].splitlines()
+    assert ending[0].split() == ["configuration", "seeds", "val/loss", "95", "%", "interval"]
+    # Three values with a deviation of 0.5: Student's t with two degrees of freedom is 4.303.
+    half = 4.303 * 0.5 / 3**0.5
+    for row, depth in zip((*ending[1:4], *ending[5:8]), (1, 2, 3, 6, 7, 8), strict=True):
+        name, seeds, mean, low, _, high = row.split()
+        assert (name, seeds, float(mean)) == (f"model.depth={depth}", "3", depth)
+        assert float(high) - float(low) == pytest.approx(2 * half, abs=0.15)
+    assert ending[4].strip() == "... 2 between"
+    assert max(map(len, ending[:8])) <= int(columns)
+    assert ending[8:] == [
+        "24 of 24 jobs finished",
+        "runs    many",
+        "table   unitgain runs many",
+        "compare unitgain compare many --by model.depth --metric val/loss",
+    ]
+
+
+def test_the_best_of_a_multirun_is_the_highest_accuracy(train, capsys):
+    train.ending = lambda spec: {"monitor": spec.model.depth / 10}
+    jobs = ["monitor=val/accuracy", "model.depth=1,2,3", "seed=0,1"]
+    assert main(["train", "-m", QUIET, *jobs]) == 0
+    text = capsys.readouterr().out
+    ending = text[text.index("configuration") :].splitlines()
+    assert [row.split()[0] for row in ending[1:4]] == [f"model.depth={d}" for d in (3, 2, 1)]
+    assert ending[-1].endswith("--by model.depth --metric val/accuracy")
+
+
+def test_a_group_with_a_diverged_job_comes_last_without_a_mean(train, capsys):
+    gone = {"status": "diverged", "message": "at step 7", "monitor": 0.001}
+    train.ending = lambda spec: gone if (spec.model.depth, spec.seed) == (1, 1) else {}
+    assert main(["train", "-m", QUIET, "model.depth=1,2", "seed=0,1"]) == 3
+    text = capsys.readouterr().out
+    ending = text[text.index("configuration") :].splitlines()
+    assert ending[1].split()[:3] == ["model.depth=2", "2", "0.5000"]
+    assert ending[2].split() == ["model.depth=1", "2", "1", "0"]
 
 
 def test_the_jobs_of_a_multirun_may_leave_a_group_out(train):

@@ -11,7 +11,7 @@ from unitgain.cli._conf import Groups
 from unitgain.cli._job import Task, worst
 from unitgain.cli._patch import Composer
 from unitgain.cli._refusals import explained, one_line
-from unitgain.cli._show import show_how_to_go_on, show_sweep
+from unitgain.cli._show_sweep import show_how_to_go_on, show_sweep
 from unitgain.cli._sweep import check_jobs, job_overrides, multirun, shared, typed
 from unitgain.errors import ConfigError
 

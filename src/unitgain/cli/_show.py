@@ -3,7 +3,6 @@
 import math
 import os
 import textwrap
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +14,11 @@ from rich.text import Text
 from unitgain.sweep.job import Ending
 
 if TYPE_CHECKING:
-    from unitgain.cli._job import Outcome
     from unitgain.train import RunResult
 
 PARTS = ("train", "val", "test")
-MANY, BEST, FAULTS = 40, 5, 10
-"""Above so many jobs a multirun's table is the best few, and so many that failed."""
+MANY = 40
+"""Rows of the longest table."""
 LINE = 88
 """Letters in a line of prose."""
 
@@ -91,71 +89,6 @@ def show_job_end(ending: Ending, monitor: str, verdict: str, *, before: bool) ->
         parts.append(ending.cause)
     _line(console, Text(f"  {', '.join(parts)}"))
     prose(console, verdict, indent="  ")
-
-
-def show_sweep(outcomes: Sequence["Outcome"], directory: Path, total: int | None) -> None:
-    """The jobs of a multirun: what each was, how it ended, and why where it failed.
-
-    Of many jobs, the best few and the first that failed.
-    """
-    console = Console(highlight=False)
-    console.print()
-    faults = [outcome for outcome in outcomes if outcome.ending.cause is not None]
-    if len(outcomes) <= MANY:
-        console.print(_jobs_table(outcomes))
-    else:
-        best = _best(outcomes)
-        if best:
-            _line(console, Text(f"the best {len(best)} of {len(outcomes)}", "bold"))
-            console.print(_jobs_table(best))
-    shown = faults if len(outcomes) <= MANY else faults[:FAULTS]
-    for outcome in shown:
-        name = f"job {outcome.number + 1}"
-        line = f" ({' '.join(outcome.overrides)}) {outcome.ending.status}: {outcome.ending.cause}"
-        _line(console, Text(name, "bold red") + Text(line))
-    if len(faults) > len(shown):
-        _line(console, Text(f"and {len(faults) - len(shown)} more, as their summary.json says"))
-    counts = Counter(outcome.ending.status for outcome in outcomes if outcome.ending.cause)
-    others = "".join(f", {count} {status}" for status, count in counts.items())
-    finished = len(outcomes) - len(faults)
-    _line(console, Text(f"{finished} of {total or len(outcomes)} jobs finished{others}"))
-    _line(console, Text(f"{'runs':8}", "bold") + Text(str(near(directory))))
-
-
-def show_how_to_go_on(directory: Path) -> None:
-    """The line below a multirun that was interrupted."""
-    line = f"interrupted; go on by the same command with hydra.sweep.dir={near(directory)}"
-    _line(Console(highlight=False), Text(line))
-
-
-def _jobs_table(outcomes: Sequence["Outcome"]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("job", justify="right")
-    table.add_column("overrides", overflow="fold")
-    table.add_column("status")
-    monitors = list(dict.fromkeys(outcome.spec.monitor for outcome in outcomes if outcome.spec))
-    table.add_column(monitors[0] if len(monitors) == 1 else "monitored", justify="right")
-    table.add_column("directory", overflow="fold")
-    for outcome in outcomes:
-        value, directory = outcome.ending.value, outcome.directory
-        table.add_row(
-            str(outcome.number + 1),
-            " ".join(outcome.overrides),
-            outcome.ending.status,
-            number(value) if math.isfinite(value) else "",
-            directory.name if directory is not None and directory.exists() else "",
-        )
-    return table
-
-
-def _best(outcomes: Sequence["Outcome"]) -> list["Outcome"]:
-    """The best few; none where they can't be compared."""
-    monitors = {(o.spec.monitor, o.spec.monitor_mode) for o in outcomes if o.spec}
-    if len(monitors) != 1 or (mode := monitors.pop()[1]) is None:
-        return []
-    sign = 1 if mode == "min" else -1
-    valued = [outcome for outcome in outcomes if math.isfinite(outcome.ending.value)]
-    return sorted(valued, key=lambda outcome: sign * outcome.ending.value)[:BEST]
 
 
 def prose(console: Console, text: str, indent: str = "") -> None:
