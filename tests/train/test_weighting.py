@@ -10,7 +10,7 @@ import torch
 
 from unitgain.data import open_data, prepare
 from unitgain.errors import ConfigError, DataError
-from unitgain.runs import RunDirectory
+from unitgain.runs import RunDirectory, read_metrics
 from unitgain.shift import diagnose
 from unitgain.spec import parse
 from unitgain.train import fit
@@ -127,3 +127,76 @@ def test_metrics_of_torchmetrics_are_ours_weighted_or_their_twins(tmp_path):
     refused = {"_target_": "torchmetrics.classification.MulticlassAccuracy", "num_classes": 3}
     with pytest.raises(ConfigError, match=r"metrics\.top: .* MulticlassAccuracy takes none"):
         fit([parse(spec().resolved() | {"metrics": {"top": refused}})], [tmp_path / "b"])
+
+
+def linear_spec(exponent):
+    """Full-batch gradient descent of a network without a nonlinearity, in float64."""
+    return parse(
+        {
+            "model": {"_target_": "unitgain.nn.MLP", "depth": 1, "width": 6},
+            "activation": {"_target_": "torch.nn.Identity"},
+            "data": {
+                "_target_": "unitgain.data.sources.friedman1",
+                "task": "regression",
+                "batch_size": 90,  # all training rows
+                "n": 300,
+            },
+            "shift": {"_target_": "unitgain.data.shifts.PCATilt", "strength": 4.0},
+            "weighting": {"_target_": "unitgain.shift.Oracle", "exponent": exponent},
+            "optimizer": {"_target_": "unitgain.pack.optim.SGD", "lr": 0.05, "momentum": 0.9},
+            "trainer": {
+                "max_epochs": 400,
+                "accelerator": "cpu",
+                "precision": "64",
+                "progress": False,
+            },
+            "probe": {"every": None},
+            "figures": False,
+        }
+    )
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_a_linear_model_ends_at_weighted_least_squares(exponent, tmp_path):
+    one = linear_spec(exponent)
+    fit([one], [tmp_path])
+    table = open_data(one)
+    train = table.split.train
+    assert len(train) == one.data.batch_size
+    layers = list(read_checkpoint(RunDirectory(tmp_path).last_checkpoint)["state_dict"].values())
+    first, offset, second, constant = (each.numpy() for each in layers)
+    slope, intercept = second @ first, second @ offset + constant
+    # numpy's solution of the rows scaled by the roots of their weights.
+    w = table.shifted.ratio[train] ** exponent
+    design = np.column_stack([table.x[train], np.ones(len(train))])
+    rows = np.sqrt(w / w.mean())[:, None]
+    solution, *_ = np.linalg.lstsq(rows * design, rows * table.y[train], rcond=None)
+    assert np.abs(np.r_[slope.ravel(), intercept] - solution.ravel()).max() < 1e-6
+    plain, *_ = np.linalg.lstsq(design, table.y[train], rcond=None)
+    assert np.allclose(plain, solution) == (exponent == 0)
+
+
+def test_early_stopping_and_the_best_epoch_follow_the_weighted_validation_loss(tmp_path):
+    changed = spec(exponent=0.5).resolved()
+    changed["callbacks"]["early_stopping"]["patience"] = 3
+    changed["optimizer"] |= {"lr": 0.1}
+    changed["trainer"]["max_epochs"] = 60
+    changed = parse(changed)
+    fit([changed], [tmp_path])
+    summary, loss_E = (
+        RunDirectory(tmp_path).read_summary(),
+        read_metrics(RunDirectory(tmp_path).metrics)["val/loss"],
+    )
+    best = int(np.argmin(loss_E))
+    assert summary["best"]["epoch"] == best
+    assert summary["epoch"] == len(loss_E) == best + 1 + 3 < 60
+    table = open_data(changed)
+    module = PackedModule([changed], [table])
+    module.resumed = True
+    module.pack.mlp.load_member_state(0, state(tmp_path))
+    val = table.split.val
+    predicted = module.pack.predict("val").output_KNT[0].double().softmax(-1).detach().numpy()
+    loss_N = -np.log(predicted[np.arange(len(val)), table.y[val]])
+    weight_N = table.shifted.ratio[val]
+    assert loss_E[best] == pytest.approx(np.average(loss_N, weights=weight_N), rel=1e-4)
+    assert loss_E[best] != pytest.approx(loss_N.mean(), rel=1e-2)
