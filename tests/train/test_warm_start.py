@@ -14,6 +14,7 @@ from unitgain.runs import RunDirectory
 from unitgain.spec import parse, run_hash
 from unitgain.train import evaluate, fit
 from unitgain.train.checkpoint import read_checkpoint
+from unitgain.train.cross_fit import cross_fit
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.scores import Scores
 
@@ -116,6 +117,18 @@ def test_an_interrupted_one_is_resumed_to_the_same_bits(
         assert train("broken", **changes).status == "interrupted"
     assert train("broken", resume=True, **changes).status == "finished"
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_left_out_rows_are_left_out_of_the_beginning_too(make_spec, train, tmp_path):
+    """Networks of cross-fitting begin from the initializer: the earlier run may have seen their rows."""
+    train("first", trainer={"max_epochs": 60})
+    warm, cold = make_spec(warm_start=str(tmp_path / "first")), make_spec()
+    found = [
+        cross_fit(spec, table, np.ones(len(table.x)), [0.0], folds=3)
+        for spec in (warm, cold)
+        for table in [open_data(spec)]
+    ]
+    assert torch.equal(found[0].loss_EN, found[1].loss_EN)
 
 
 def test_where_it_began_is_written_down(train, tmp_path):

@@ -107,7 +107,7 @@ def cross_fit(
 
     A member trains on the source rows outside its fold with weights :math:`w^\lambda`, bounded as the run's and
     normalised over them; a part of them, as large a share as in the run, is its validation part, weighted in full.
-    Folds are of one size; up to F - 1 rows are never left out.
+    Folds are of one size; up to F - 1 rows are never left out. All begin from the initializer, whatever the run does.
 
     Args:
         spec: the run.
@@ -140,7 +140,9 @@ def cross_fit(
         for e in exponents
         for split in splits
     ]
-    pack = train_unrecorded(spec, tables, torch.device(device))
+    # Weights to begin from may have been trained on the rows that are left out.
+    fresh = spec.model_copy(update={"warm_start": None})
+    pack = train_unrecorded(fresh, tables, torch.device(device))
     limit = spec.trainer.eval_batch_size
     with process_settings(spec), torch.no_grad():
         test, train = pack.predict("test", limit), pack.predict("train", limit)

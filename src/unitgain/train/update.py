@@ -23,6 +23,7 @@ from unitgain.spec._shift import NoShiftNode, UniformNode
 from unitgain.stats.intervals import Interval
 from unitgain.train.cross_fit import train_unrecorded
 from unitgain.train.evaluate import opened
+from unitgain.train.settings import process_settings
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -132,7 +133,7 @@ def update_of(
     seen = np.concatenate([train, held])
     tables = _tables(spec, old, raw, (train, held, graded))
     warm = tables["warm start"]
-    with torch.no_grad():
+    with process_settings(spec), torch.no_grad():
         output_NT = network(torch.from_numpy(warm.x).to(dtype)).double()
     found = _concept(warm, output_NT, old.split.val, seen, seed)
     scores = {"as it is": _row_scores(warm, output_NT[graded][None], graded)}
@@ -142,7 +143,7 @@ def update_of(
         pack = train_unrecorded(
             given, [table] * seeds, device, seeds=[spec.seed + s for s in range(seeds)]
         )
-        with torch.no_grad():
+        with process_settings(spec), torch.no_grad():
             said_KNT = pack.predict("test", spec.trainer.eval_batch_size).output_KNT
         scores[name] = _row_scores(table, said_KNT.double().cpu(), graded)
     rows = {name: len(table.split.train) for name, table in tables.items()}
