@@ -5,6 +5,7 @@ import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from unitgain.cli._agent import from_agent
 from unitgain.cli._command import Command, Exit
 from unitgain.errors import ConfigError
 
@@ -21,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
     # meanwhile is a fifth of the time to the first error or the first step. A job turns it on.
     gc.disable()
     try:
-        return _run(arguments_of(argv))
+        return _run(arguments_of(from_agent(argv)))
     finally:
         gc.enable()
 
