@@ -70,8 +70,8 @@ environment:
   UNITGAIN_ALLOW    more prefixes that a _target_ may have: package,package.module
   HYDRA_FULL_ERROR  1 shows the traceback of every error
 
-exit status: 0 finished, 1 unexpected error, 2 error in what was given, 3 diverged, 4 drift,
-  130 interrupted
+exit status: 0 finished, 1 unexpected error or a difference, 2 error in what was given,
+  3 diverged, 4 drift, 130 interrupted
 """
 
 
