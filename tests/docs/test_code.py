@@ -180,6 +180,8 @@ def test_extending_has_an_example_of_every_point():
         "dropouts",
         "sources",
         "splits",
+        "shifts",
+        "ratios",
         "losses",
         "metrics",
         "quantities",
@@ -196,8 +198,6 @@ def test_extending_has_an_example_of_every_point():
         "debug",
         "experiment",
         "hydra",
-        "shift",
-        "weighting",
     }
 
 
