@@ -19,8 +19,8 @@ from unitgain.pack.shape import signature
 from unitgain.runs import RunDirectory, read_runs
 from unitgain.spec import RunSpec, parse
 from unitgain.train.checkpoint import check_belongs, read_checkpoint
-from unitgain.train.fit import accelerator, process_settings
 from unitgain.train.module import PackedDataModule, PackedModule
+from unitgain.train.settings import accelerator, process_settings
 
 Part = Literal["val", "test"]
 PARTS: tuple[Part, Part] = ("val", "test")
