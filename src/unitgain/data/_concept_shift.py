@@ -94,4 +94,5 @@ def _other_classes(table: Table, train: Ints, rows: Ints, rng: np.random.Generat
             f"{len(train)} are of one; set split=stratified"
         )
     own = np.searchsorted(classes, table.y[rows])
-    return classes[(own + rng.integers(1, len(classes), size=len(rows))) % len(classes)]
+    other: Ints = (own + rng.integers(1, len(classes), size=len(rows))) % len(classes)
+    return classes[other]

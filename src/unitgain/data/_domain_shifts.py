@@ -72,7 +72,7 @@ class Domain:
         else:
             rng = np.random.default_rng([_STREAM, self.seed])
             part_of_N = by_group(table, fractions, rng, user=_USER, remedy="shift.by=time")
-        return part_of_N == 1
+        return np.equal(part_of_N, 1)
 
 
 @final

@@ -119,7 +119,7 @@ def teacher_network(
         h_NH = x_ND
         for weight in weights[:-1]:
             h_NH = np.tanh(h_NH @ weight)
-        return h_NH @ weights[-1]
+        return np.asarray(h_NH @ weights[-1], dtype=np.float64)
 
     return network
 

@@ -43,7 +43,7 @@ def gaussian_shift(
     """
 
     def labels(x_ND: Floats) -> Labels:
-        f_N = np.sin(np.pi / 2 * x_ND.sum(axis=1) / np.sqrt(n_features))
+        f_N: Floats = np.sin(np.pi / 2 * x_ND.sum(axis=1) / np.sqrt(n_features))
         if task == "regression":
             return f_N + noise * rng.normal(size=len(f_N))
         return (f_N + noise * rng.logistic(size=len(f_N)) > 0).astype(np.int64)
