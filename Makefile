@@ -8,7 +8,7 @@ ARGS ?=
 PEERS := .venv-peers
 .DEFAULT_GOAL := help
 
-.PHONY: help setup train test lint format docs bench bench-peers clean
+.PHONY: help setup train ablation browser test lint format docs bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -26,7 +26,18 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup ## run the default job; overrides in ARGS="model.depth=30 init=xavier"
 	$(BIN)/unitgain train $(ARGS)
 
-test: setup lint ## lint, type-check and run every test
+ablation: setup ## train a 3 x 3 x 5-seed ablation, and report on it
+	OMP_NUM_THREADS=1 $(BIN)/unitgain train -m hydra/launcher=packed hydra.sweep.dir=sweeps/ablation model.depth=30 \
+		activation=relu,tanh,selu init=normal,xavier,he 'seed=range(0,5)' figures=false
+	$(BIN)/unitgain report sweeps/ablation --metric test/accuracy --by activation,init \
+		--figures sweeps/ablation/figures --columns 2
+
+browser: ## install Chromium for the tests of the HTML report, where apt-get may
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+		echo "no chromium, and it can't be installed here: tests of the HTML report in a browser are skipped" >&2
+
+test: setup browser lint ## lint, type-check and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 lint: setup ## ruff, mypy and the import contracts

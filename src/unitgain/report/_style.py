@@ -44,18 +44,37 @@ _SETTINGS: Any = {
     # With a salt of its own the identifiers inside an SVG are the same every time.
     "svg.hashsalt": "unitgain",
 }
-_METADATA: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}
+_SMALL: Any = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    # Letters as outlines that any printer has, and that stay text in an editor.
+    "pdf.fonttype": 42,
+}
+"""What differs in a figure that a column of a paper takes at its own size."""
+_METADATA: dict[str, Any] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "Producer": None},
+}
 """What would differ from one drawing of the same figure to the next, left out."""
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """The project's look, while drawing and while saving, whatever the user's settings are."""
+def style(*, small: bool = False) -> Iterator[None]:
+    """The project's look, while drawing and while saving, whatever the user's settings are.
+
+    Args:
+        small: letters for a figure that is as wide as a column of a paper.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        mpl.rcParams.update(_SETTINGS | (_SMALL if small else {}))
         yield
 
 
@@ -63,7 +82,7 @@ def style() -> Iterator[None]:
 def save(
     figure: "Figure", folder: Path, name: str, kinds: Sequence[str] = ("png", "svg")
 ) -> list[Path]:
-    """Write a figure as PNG and SVG, each in one step; the same figure gives the same bytes."""
+    """Write a figure as PNG, SVG or PDF, each in one step; the same figure gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind in kinds:

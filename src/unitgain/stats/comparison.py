@@ -74,7 +74,7 @@ def paired_difference(
     # Student's interval is the one of the differences' mean: it draws nothing.
     interval = location_interval(gap, np.random.default_rng(0), level=level)
     spread = float(gap.std(ddof=1))
-    if spread == 0:
+    if np.ptp(gap) == 0:
         return Difference(interval, *_certain(interval.value), True, len(gap))
     found = stats.ttest_1samp(gap, 0.0) if test == "t" else stats.wilcoxon(gap)
     p_value = float(found.pvalue)
