@@ -37,7 +37,7 @@ def show_run(result: "RunResult", figures: Sequence[Path]) -> None:
     prose(console, result.verdict)
     places = {"run": str(near(result.directory))}
     places |= {
-        "figure" if path.stem == "gradient_flow" else path.stem: str(near(path))
+        "split" if path.stem == "split" else "figure": str(near(path))
         for path in figures
         if path.suffix == ".png"
     }
