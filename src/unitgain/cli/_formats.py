@@ -67,8 +67,9 @@ def rich_table(table: "RunsTable", rows: int, width: int) -> tuple["Table", list
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
     for j in kept:
         # The first column gives way where even it alone is too wide.
-        side = "right" if right[j] else "left"
-        drawn.add_column(short[j], justify=side, no_wrap=j != 0, overflow="fold")
+        drawn.add_column(
+            short[j], justify="right" if right[j] else "left", no_wrap=j != 0, overflow="fold"
+        )
     for row in cells:
         drawn.add_row(*(row[j] for j in kept))
     return drawn, notes

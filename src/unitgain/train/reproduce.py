@@ -1,7 +1,7 @@
 """Training a run again, and whether it comes out the same."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -141,7 +141,9 @@ def _compare(
 ) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
     """What was compared, what couldn't be, and the first difference: by epoch, then by what came of it."""
     same = same_bits if exact else _within(spec, task, again)
-    parts = {run.metrics: lambda: history_difference(run, again, same)}
+    parts: dict[Path, Callable[[], str | None]] = {
+        run.metrics: lambda: history_difference(run, again, same)
+    }
     if exact:
         parts[run.gradients] = lambda: gradients_difference(run, again)
         parts[run.best_checkpoint] = lambda: _weights_difference(
