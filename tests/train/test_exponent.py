@@ -12,6 +12,7 @@ from unitgain.runs import RunDirectory
 from unitgain.spec import parse
 from unitgain.train import fit
 from unitgain.train.checkpoint import read_checkpoint
+from unitgain.train.correction import correction_of
 from unitgain.train.cross_fit import EXPONENTS, cross_fit
 from unitgain.train.evaluate import evaluate
 from unitgain.train.exponent import choose_exponent, settled_spec
@@ -164,7 +165,10 @@ def test_a_finished_run_tells_its_exponent(chosen):
     found = settled_spec(RunDirectory(chosen))
     assert found.weighting.exponent == summary(chosen)["weighting"]["exponent"]
     assert RunDirectory(chosen).read_config()["weighting"]["exponent"] == "auto"
-    assert settled_spec(RunDirectory(chosen)) == found
+    # What unitgain shift then analyses is the run with its number.
+    exponent, analysed = found.weighting.exponent, correction_of(chosen, folds=2)
+    assert analysed.risk.exponent == exponent
+    assert np.array_equal(analysed.table.weight, open_data(spec(exponent)).weight)
 
 
 def test_without_weights_there_is_nothing_to_choose(tmp_path):

@@ -265,10 +265,9 @@ class WeightedAUROC(WeightedMetric):
             DataError: no row has a weight above 0.
         """
         # One tensor behind a synchronisation of processes, a list before it.
-        rows = (
-            self.rows if isinstance(self.rows, Tensor) else torch.cat(self.rows or [torch.zeros(0)])
-        )
-        p_NC, y_N1, w_N1 = rows.view(-1, self.num_classes + 2).split([self.num_classes, 1, 1], 1)
+        kept = [self.rows] if isinstance(self.rows, Tensor) else self.rows
+        rows = torch.cat(kept or [torch.zeros(0)]).view(-1, self.num_classes + 2)
+        p_NC, y_N1, w_N1 = torch.split(rows, [self.num_classes, 1, 1], 1)
         check_total(w_N1.sum(0))
         return weighted_metrics.auroc(p_NC[None], y_N1[None, :, 0].long(), w_N1[None, :, 0])[0]
 

@@ -9,6 +9,7 @@ import torch
 from unitgain.runs import RunDirectory
 from unitgain.spec import RunSpec, parse
 from unitgain.train.checkpoint import check_belongs, read_checkpoint
+from unitgain.train.exponent import settle
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.scores import Scores
 from unitgain.train.settings import accelerator, process_settings
@@ -50,6 +51,7 @@ def opened(directory: Path) -> Iterator[tuple[RunSpec, PackedModule]]:
     check_belongs(content, spec, run.best_checkpoint)
     with process_settings(spec):
         module = PackedModule([spec], PackedDataModule([spec]).tables)
+        module.tables = settle([spec], module.tables, [content])
         module.resumed = True
         module.to(device)
         module.pack.mlp.load_member_state(0, content["state_dict"])
