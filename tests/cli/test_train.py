@@ -77,6 +77,13 @@ def test_figures_are_drawn_and_named(train, capsys, monkeypatch, tmp_path):
     assert len(drawn) == 1
 
 
+def test_a_shift_s_figure_has_a_line_of_its_own(train, capsys):
+    assert main(["train", "data=breast_cancer", "shift=pca_tilt", "probe=off"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^split +runs/.*/figures/split.png$", out, re.M)
+    assert (train.calls[0].directory / "figures" / "split.svg").exists()
+
+
 def test_a_figure_that_can_not_be_drawn_does_not_undo_the_run(train, capsys):
     assert main(["train"]) == 0
     assert "no figure: " in capsys.readouterr().out
