@@ -150,6 +150,16 @@ def test_figures_are_pictures(train, following, peer, tmp_path):
     assert peer.run.files[image["path"]] == content
 
 
+def test_the_best_checkpoint_is_an_artifact_where_that_is_asked_for(train, following, peer):
+    result = train(logger={"checkpoints": True})
+    following.wait(result.directory)
+    assert peer.artifact["artifactTypeName"] == "model"
+    assert peer.artifact["artifactCollectionName"] == f"checkpoint-{peer.run.name}"
+    assert peer.artifact["committed"]
+    content = (result.directory / "checkpoints" / "best.ckpt").read_bytes()
+    assert peer.artifact_files["best.ckpt"] == content
+
+
 def test_no_key_is_left_anywhere(train, following, peer, capfd, monkeypatch):
     key = peer.environment()["WANDB_API_KEY"]
     result = train(overrides=["data=iris"])

@@ -66,6 +66,8 @@ class Peer:
         self.fault: int | str | None = None
         self.only, self.most, self.faults = "", math.inf, 0
         self.keys: set[str] = set()
+        self.artifact: dict[str, Any] = {}
+        self.artifact_files: dict[str, bytes] = {}
         self.lock = threading.Lock()
         self.released = threading.Event()
         peer = self
@@ -91,6 +93,8 @@ class Peer:
         self.runs.clear()
         self.operations.clear()
         self.keys.clear()
+        self.artifact.clear()
+        self.artifact_files.clear()
         self.fault, self.faults, self.only, self.most = None, 0, "", math.inf
         self.released = threading.Event()
 
@@ -154,6 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
             _stream(peer.runs[found[1]], json.loads(body))
             return 200, {}
+        if found := re.fullmatch(r"/artifact/(.*)", self.path):
+            peer.artifact_files[found[1]] = body
+            return 200, {}
         if found := re.fullmatch(r"/upload/([^/]+)/(.*)", self.path):
             peer.runs[found[1]].files[found[2]] = body
             return 200, {}
@@ -187,8 +194,11 @@ def _graphql(peer: Peer, query: str, variables: dict[str, Any]) -> dict[str, Any
             return _resume(peer, variables)
         case "CreateRunFiles":
             return _files(peer, variables)
-
-    return {}
+        case "ServerFeaturesQuery":
+            return {"serverInfo": {"features": []}}
+        case "ArtifactType":
+            return {"project": {"artifact": None}}
+    return _artifact(peer, operation, variables)
 
 
 def _upsert(peer: Peer, variables: dict[str, Any]) -> dict[str, Any]:
@@ -247,3 +257,39 @@ def _files(peer: Peer, variables: dict[str, Any]) -> dict[str, Any]:
         for name in variables["files"]
     ]
     return {"createRunFiles": {"runID": f"run-{run}", "uploadHeaders": [], "files": files}}
+
+
+def _artifact(peer: Peer, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """The steps of an artifact: made, its manifest, its files, the manifest anew, committed."""
+    url, given = f"{peer.url}/artifact", variables.get("input") or variables
+    match operation:
+        case "CreateArtifact":
+            peer.artifact |= {k: v for k, v in given.items() if v is not None}
+            sequence = {"id": "s", "latestArtifact": None}
+            made = {"id": "a", "state": "PENDING", "artifactSequence": sequence}
+            return {"createArtifact": {"artifact": made}}
+        case "CreateArtifactManifest" | "UpdateArtifactManifest":
+            file = {"id": "f", "name": "manifest", "displayName": "manifest", "uploadHeaders": []}
+            file["uploadUrl"] = f"{url}/manifest"
+            manifest = {"artifactManifest": {"id": "m", "file": file}}
+            return {operation[0].lower() + operation[1:]: manifest}
+        case "CreateArtifactFiles":
+            nodes = [
+                {
+                    "id": spec["name"],
+                    "name": spec["name"],
+                    "displayName": spec["name"],
+                    "uploadUrl": f"{url}/{spec['name']}",
+                    "uploadHeaders": [],
+                    "uploadMultipartUrls": None,
+                    "storagePath": spec["name"],
+                    "artifact": {"id": "a"},
+                }
+                for spec in given["artifactFiles"]
+            ]
+            files = {"edges": [{"node": node} for node in nodes]}
+            return {"createArtifactFiles": {"files": files}}
+        case "CommitArtifact":
+            peer.artifact["committed"] = True
+            return {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}}
+    raise NotImplementedError(operation)

@@ -25,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
     must_be_logged_in()
     uploader = Uploader(given.jobs)
     for path in left:
-        identify(path, given.project, given.entity)
+        identify(path, project=given.project, entity=given.entity)
         note(uploader.inbox, path, ended=True)
     report = uploader.close(lambda path, url: print(f"{near(path)}  {url}", flush=True))
     for path, why in report.left.items():

@@ -121,7 +121,7 @@ class _Wandb(LoggerFactory):
     def open(self, context: RunContext) -> Logger | None:
         if self._mode == "disabled":
             return None
-        identify(context.directory)
+        identify(context.directory, context.config)
         if self._mode == "offline":
             return None
         announce(context.directory)

@@ -114,4 +114,7 @@ class _Process:
 
 
 if __name__ == "__main__":
+    if os.name == "posix":
+        # Training comes first.
+        os.nice(10)
     _Process(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])).serve()

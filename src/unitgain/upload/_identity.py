@@ -53,10 +53,15 @@ class Identity:
     uploaded: str | None = None
     figures: Mapping[str, str] = field(default_factory=dict)
 
-    def save(self, directory: Path) -> None:
-        """Write wandb.json."""
+    def save(self, directory: Path, *, durable: bool = True) -> None:
+        """Write wandb.json.
+
+        Args:
+            directory: of the run.
+            durable: as in `atomic_write`.
+        """
         content = json.dumps(asdict(self), indent=2).encode() + b"\n"
-        atomic_write(directory / "wandb.json", content)
+        atomic_write(directory / "wandb.json", content, durable=durable)
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,36 +80,37 @@ def group_of(directory: Path, settings: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    directory: Path, project: str | None = None, entity: str | None = None, *, save: bool = True
+    directory: Path,
+    config: Mapping[str, Any] | None = None,
+    project: str | None = None,
+    entity: str | None = None,
 ) -> Identity:
     """Who the run is at W&B: as wandb.json says, which is written where there is none yet.
 
     A run that ``wandb agent`` asked for is the one that it means.
 
     Args:
-        directory: of the run; it has a config.yaml.
+        directory: of the run.
+        config: resolved, as in config.yaml, which is read without it.
         project: in the place of the configuration's, for a run that has not been uploaded.
         entity: likewise.
-        save: write wandb.json.
 
     Raises:
         DataError: wandb.json or config.yaml can't be read.
     """
     path = directory / "wandb.json"
-    if path.exists():
-        known = _read(path)
-        if known.url is None:
-            known = replace(known, project=project or known.project, entity=entity or known.entity)
-    else:
-        known = _new(directory, project, entity)
-    if save:
-        known.save(directory)
+    before = _read(path) if path.exists() else None
+    known = before or _new(directory, config or RunDirectory(directory).read_config())
+    if known.url is None:
+        known = replace(known, project=project or known.project, entity=entity or known.entity)
+    if known != before:
+        known.save(directory, durable=False)
     return known
 
 
-def _new(directory: Path, project: str | None, entity: str | None) -> Identity:
-    settings = settings_of(RunDirectory(directory).read_config())
-    project, entity = project or settings["project"], entity or settings["entity"]
+def _new(directory: Path, config: Mapping[str, Any]) -> Identity:
+    settings = settings_of(config)
+    project, entity = settings["project"], settings["entity"]
     sweep = os.environ.get("WANDB_SWEEP_ID")
     if sweep and (run := os.environ.get("WANDB_RUN_ID")):
         project = os.environ.get("WANDB_PROJECT") or project
