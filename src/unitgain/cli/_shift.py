@@ -102,6 +102,7 @@ def _class_shares(found: "Correction") -> "ClassShares | None":
         label.class_names,
         source_C.numpy(),
         label.ratio.target_C.numpy(),
-        *label.intervals.share_2C.numpy(),
+        label.intervals.share_2C[0].numpy(),
+        label.intervals.share_2C[1].numpy(),
         None if true_C is None else true_C.numpy(),
     )

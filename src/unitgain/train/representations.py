@@ -60,10 +60,11 @@ class Reader:
     def __call__(self, rows: NDArray[np.int64]) -> Representations:
         """What the network makes of these rows of the table."""
         input_RD = torch.from_numpy(self._table.x[rows])
-        below, last = self._network[:-1], self._network[-1]
-        parts = [below(part.to(self._dtype)) for part in input_RD.split(_ROWS)]
+        *layers, last = self._network
+        below = nn.Sequential(*layers)
+        parts = [below(input_RD[i : i + _ROWS].to(self._dtype)) for i in range(0, len(rows), _ROWS)]
         output_RT = torch.cat([last(part) for part in parts]).double()
-        hidden_RH = torch.cat(parts).double() if len(below) else None
+        hidden_RH = torch.cat(parts).double() if layers else None
         classes = self._table.task == "classification"
         return Representations(input_RD.double(), hidden_RH, self._said(output_RT), classes)
 
