@@ -225,7 +225,7 @@ def test_a_run_that_is_there_twice_counts_once():
     found = compared([*sleep(), row("one", 0, 0.7)])
     assert {group.name: group.seeds for group in found.groups} == {"one": 10, "two": 10}
     assert found.versus["one"].p_value == pytest.approx(0.002833, abs=5e-7)
-    assert "1 run repeat another's keys" in told(found)
+    assert "Runs that repeat another's keys: 1; their mean counts once" in told(found)
 
 
 def test_a_rank_test_of_few_seeds_says_that_it_can_not_find_anything():

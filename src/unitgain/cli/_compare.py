@@ -10,6 +10,7 @@ from unitgain.errors import ConfigError
 
 if TYPE_CHECKING:
     from unitgain.report.comparison import Comparison, Settings
+    from unitgain.stats.bootstrap import Method
 
 
 def run(argv: Sequence[str]) -> int:
@@ -62,7 +63,7 @@ def is_higher_better(metric: str, better: str | None) -> bool:
 def _settings(given: argparse.Namespace) -> "Settings":
     from unitgain.report.comparison import Settings
 
-    method = given.interval or ("bca" if given.statistic == "median" else "student")
+    method: Method = given.interval or ("bca" if given.statistic == "median" else "student")
     return Settings(
         higher=is_higher_better(given.metric, given.better),
         baseline=given.baseline,

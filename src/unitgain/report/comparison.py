@@ -7,48 +7,21 @@ Shapes: N seeds, C conditions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, cast, final
 
 from unitgain.errors import ConfigError, DataError
+from unitgain.report._pairs import Settings, Versus, compare_pairs
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from unitgain.runs import RunsTable
-    from unitgain.stats.bootstrap import Location, Method
-    from unitgain.stats.comparison import Difference, Test
     from unitgain.stats.intervals import Interval
 
-Diverged = Literal["refuse", "drop", "worst"]
+__all__ = ["Comparison", "Group", "Settings", "Versus", "compare", "shown"]
+
 SEED = "seed"
-POWER = 0.8
-
-
-@final
-@dataclass(frozen=True)
-class Settings:
-    """How groups are compared.
-
-    Args:
-        higher: whether more of the metric is better.
-        baseline: the group that the others are compared with; None: the best one.
-        level: of intervals, and one minus the level of tests.
-        location: what sums up a group's seeds.
-        method: of the interval.
-        test: of differences.
-        diverged: runs that diverged: ``refuse`` gives their group no mean, ``drop`` leaves their seeds out, ``worst``
-            counts them as the worst value of any run.
-    """
-
-    higher: bool
-    baseline: str | None = None
-    level: float = 0.95
-    location: "Location" = "mean"
-    method: "Method" = "student"
-    test: "Test" = "t"
-    diverged: Diverged = "refuse"
 
 
 @final
@@ -71,34 +44,6 @@ class Group:
     unfinished: int
     seeds: int
     interval: "Interval | None"
-
-
-@final
-@dataclass(frozen=True)
-class Versus:
-    """A group against the reference.
-
-    Attributes:
-        group: its name.
-        difference: of means, group minus reference.
-        p_value: adjusted by Holm over the family.
-        improvement: the probability that a run of the group is better than one of the reference.
-        better: whether its mean is.
-        supported: whether the test says that means differ.
-        left_out: seeds that only one of the two has, if paired.
-        least: seeds of each that would show a difference of this size, 80 times in 100; None: too many.
-        visible: the difference that so many seeds show 80 times in 100.
-    """
-
-    group: str
-    difference: "Difference"
-    p_value: float
-    improvement: float
-    better: bool
-    supported: bool
-    left_out: int
-    least: int | None
-    visible: float
 
 
 @final
@@ -168,7 +113,10 @@ def compare(
         name: {seed: float(row.mean()) for seed, row in wide.items()}
         for name, wide in wide_GNC.items()
     }
-    groups = [_group(name, cells, unit_G.get(name), settings, rng) for name in _names(cells)]
+    groups = [
+        _group(name, cells, unit_G.get(name), settings, rng)
+        for name in dict.fromkeys(cells["group"])
+    ]
     ranked = any(group.seeds > 1 and group.interval is not None for group in groups)
     if ranked:
         sign = -1 if settings.higher else 1
@@ -176,9 +124,11 @@ def compare(
             key=lambda g: (g.interval is None, sign * g.interval.value if g.interval else 0)
         )
     reference = _reference(groups, settings, ranked)
-    versus, family = (
-        ({}, 0) if reference is None else _versus(wide_GNC, unit_G, groups, reference, settings)
-    )
+    versus: dict[str, Versus] = {}
+    family = 0
+    if reference is not None:
+        able = [group.name for group in groups if group.seeds > 1]
+        versus, family = compare_pairs(wide_GNC, unit_G, able, reference, settings)
     return Comparison(
         metric, tuple(keys), settings, tuple(groups), ranked, reference, versus, family,
         tuple(averaged), conditions, tuple(tied), tuple(notes),
@@ -232,10 +182,6 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _names(cells: "pd.DataFrame") -> list[str]:
-    return list(dict.fromkeys(cells["group"]))
-
-
 def _other_keys(
     table: "RunsTable", keys: Sequence[str], known: "pd.DataFrame"
 ) -> tuple[list[str], list[str]]:
@@ -262,7 +208,7 @@ def _units(
     known = known[~known["group"].isin(refused) & known["value"].notna()]
     cell = known.groupby(["group", SEED, "condition"], sort=False)["value"].agg(["mean", "size"])
     if twice := int((cell["size"] - 1).sum()):
-        notes.append(f"{_count(twice, 'run')} repeat another's keys: their mean counts once")
+        notes.append(f"runs that repeat another's keys: {twice}; their mean counts once")
     shared = set.intersection(
         *(set(part["condition"]) for _, part in known.groupby("group")), set(known["condition"])
     )
@@ -273,20 +219,27 @@ def _units(
         )
     if extra := known["condition"].nunique() - len(shared):
         notes.append(f"{_count(extra, 'condition')} that some group lacks left out")
-    wide_GNC: dict[str, dict[object, pd.Series[float]]] = {
-        name: {} for name in dict.fromkeys(known["group"])
-    }
+    wide_GNC, short = _wide(cell["mean"], shared)
+    if short:
+        notes.append(f"{_count(short, 'seed')} without a value under each condition left out")
+    return wide_GNC, len(shared), notes
+
+
+def _wide(
+    cell: "pd.Series[float]", shared: set[str]
+) -> "tuple[dict[str, dict[object, pd.Series[float]]], int]":
+    """By group and seed the values under the shared conditions, and how many seeds lack one of them."""
+    wide_GNC: dict[str, dict[object, pd.Series[float]]] = {}
     short = 0
-    for (name, seed), part in cell["mean"].groupby(["group", SEED], sort=False):
+    for key, part in cell.groupby(["group", SEED], sort=False):
+        name, seed = cast("tuple[str, object]", key)
         row = part.droplevel(["group", SEED])
         row = row[row.index.isin(shared)].sort_index()
         if len(row) == len(shared):
-            wide_GNC[name][seed] = row
+            wide_GNC.setdefault(name, {})[seed] = row
         elif len(row):
             short += 1
-    if short:
-        notes.append(f"{_count(short, 'seed')} without a value under each condition left out")
-    return {name: units for name, units in wide_GNC.items() if units}, len(shared), notes
+    return wide_GNC, short
 
 
 def _count(number: int, noun: str) -> str:
@@ -325,92 +278,3 @@ def _reference(groups: Sequence[Group], settings: Settings, ranked: bool) -> str
     if settings.baseline is None:
         return able[0]
     return settings.baseline if settings.baseline in able else None
-
-
-def _versus(
-    wide_GNC: "Mapping[str, Mapping[object, pd.Series[float]]]",
-    unit_G: Mapping[str, Mapping[object, float]],
-    groups: Sequence[Group],
-    reference: str,
-    settings: Settings,
-) -> tuple[dict[str, Versus], int]:
-    """All against the reference; where the best was picked from the same runs, the family is all pairs."""
-    import numpy as np
-
-    from unitgain.stats.intervals import holm
-
-    able = [group.name for group in groups if group.seeds > 1]
-    if settings.baseline is None:
-        pairs = list(combinations(able, 2))
-    else:
-        pairs = [(reference, name) for name in able if name != reference]
-    found = [_difference(unit_G[name], unit_G[base], settings) for base, name in pairs]
-    adjusted = holm(np.array([difference.p_value for difference, _ in found]))
-    versus = {}
-    for (base, name), (difference, left_out), p_value in zip(pairs, found, adjusted, strict=True):
-        if base == reference:
-            chance = _improvement(wide_GNC[name], wide_GNC[base], settings.higher)
-            versus[name] = _judged(
-                name, difference, left_out, float(p_value), chance, len(pairs), settings
-            )
-    return versus, len(pairs)
-
-
-def _difference(
-    units: Mapping[object, float], base: Mapping[object, float], settings: Settings
-) -> "tuple[Difference, int]":
-    """Paired if at least half of the seeds of either group are the other's too, and two are."""
-    import numpy as np
-
-    from unitgain.stats.comparison import paired_difference, unpaired_difference
-
-    both = [seed for seed in units if seed in base]
-    if len(both) >= max(2, len(units) / 2, len(base) / 2):
-        x, y = (np.array([each[seed] for seed in both]) for each in (units, base))
-        difference = paired_difference(x, y, test=settings.test, level=settings.level)
-        return difference, len(units) + len(base) - 2 * len(both)
-    x, y = (np.array(list(each.values())) for each in (units, base))
-    return unpaired_difference(x, y, test=settings.test, level=settings.level), 0
-
-
-def _improvement(
-    group: "Mapping[object, pd.Series[float]]",
-    base: "Mapping[object, pd.Series[float]]",
-    higher: bool,
-) -> float:
-    """The mean over conditions of the probability that a run of the group is better than one of the base."""
-    import numpy as np
-
-    from unitgain.stats.comparison import probability_of_improvement
-
-    x_NC, y_NC = (np.stack([row.to_numpy() for row in each.values()]) for each in (group, base))
-    chance = [probability_of_improvement(x, y) for x, y in zip(x_NC.T, y_NC.T, strict=True)]
-    return float(np.mean(chance)) if higher else 1 - float(np.mean(chance))
-
-
-def _judged(
-    name: str,
-    difference: "Difference",
-    left_out: int,
-    p_value: float,
-    improvement: float,
-    family: int,
-    settings: Settings,
-) -> Versus:
-    from unitgain.stats.comparison import least_effect, least_size
-
-    # What Holm's smallest p-value is held against.
-    alpha = (1 - settings.level) / family
-    paired, value, effect = difference.paired, difference.interval.value, difference.effect
-    spread = abs(value / effect) if effect and abs(effect) < float("inf") else 0.0
-    return Versus(
-        group=name,
-        difference=difference,
-        p_value=p_value,
-        improvement=improvement,
-        better=(value > 0) == settings.higher and value != 0,
-        supported=p_value <= 1 - settings.level,
-        left_out=left_out,
-        least=least_size(effect, paired=paired, wanted=POWER, alpha=alpha) if effect else None,
-        visible=spread * least_effect(difference.size, paired=paired, wanted=POWER, alpha=alpha),
-    )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitgain.errors import ConfigError
-from unitgain.report.comparison import Comparison, Group, Versus
+from unitgain.report._pairs import Versus
+from unitgain.report.comparison import Comparison, Group
 
 if TYPE_CHECKING:
     from unitgain.stats.intervals import Interval

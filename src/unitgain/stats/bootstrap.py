@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.stats import bootstrap, trim_mean  # type: ignore[attr-defined]
+from scipy.stats import t as student_t  # type: ignore[attr-defined]
 
 from unitgain.errors import ConfigError, DataError
 from unitgain.stats.intervals import Array, Interval
@@ -35,7 +36,7 @@ def interquartile_mean(values_N: Array, axis: int = -1) -> Any:
     Reference:
         Agarwal et al. (2021), arXiv 2108.13264, section 4.2; the same as ``rliable.metrics.aggregate_iqm``.
     """
-    return stats.trim_mean(values_N, _TRIM, axis=axis)
+    return trim_mean(values_N, _TRIM, axis=axis)
 
 
 LOCATIONS: dict[str, Callable[..., Any]] = {
@@ -182,14 +183,14 @@ def _student(values: Array, value: float, trim: float, level: float) -> Interval
     ordered = np.sort(values)
     winsorised = np.clip(ordered, ordered[cut], ordered[size - cut - 1])
     error = winsorised.std(ddof=1) / ((1 - 2 * cut / size) * math.sqrt(size))
-    half = float(stats.t.ppf((1 + level) / 2, size - 2 * cut - 1) * error)
+    half = float(student_t.ppf((1 + level) / 2, size - 2 * cut - 1) * error)
     return Interval(value, value - half, value + half)
 
 
 def _bootstrap(
     values: Array, location: str, value: float, method: str, level: float, rng: np.random.Generator
 ) -> Interval:
-    found = stats.bootstrap(
+    found = bootstrap(
         (values,),
         LOCATIONS[location],
         confidence_level=level,

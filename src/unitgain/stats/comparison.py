@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Literal, final, get_args
 
 import numpy as np
-from scipy import stats
+from scipy.stats import (  # type: ignore[attr-defined]
+    bootstrap,
+    mannwhitneyu,
+    nct,
+    ttest_1samp,
+    ttest_ind,
+    wilcoxon,
+)
+from scipy.stats import t as student_t  # type: ignore[attr-defined]
 
 from unitgain.errors import ConfigError, DataError
 from unitgain.stats.bootstrap import RESAMPLES, check_level, check_values, location_interval
@@ -76,7 +84,7 @@ def paired_difference(
     spread = float(gap.std(ddof=1))
     if np.ptp(gap) == 0:
         return Difference(interval, *_certain(interval.value), True, len(gap))
-    found = stats.ttest_1samp(gap, 0.0) if test == "t" else stats.wilcoxon(gap)
+    found = ttest_1samp(gap, 0.0) if test == "t" else wilcoxon(gap)
     p_value = float(found.pvalue)
     return Difference(interval, p_value, interval.value / spread, True, len(gap))
 
@@ -109,10 +117,10 @@ def unpaired_difference(
     value, size = float(x.mean() - y.mean()), min(len(x), len(y))
     if x.max() == x.min() and y.max() == y.min():
         return Difference(Interval(value, value, value), *_certain(value), False, size)
-    found = stats.ttest_ind(x, y, equal_var=False)
+    found = ttest_ind(x, y, equal_var=False)
     ends = found.confidence_interval(level)
     interval = Interval(value, float(ends.low), float(ends.high))
-    p_value = float(found.pvalue if test == "t" else stats.mannwhitneyu(x, y).pvalue)
+    p_value = float(found.pvalue if test == "t" else mannwhitneyu(x, y).pvalue)
     return Difference(interval, p_value, cohens_d(x, y), False, size)
 
 
@@ -158,7 +166,7 @@ def bootstrap_difference(
     def difference(a: Array, b: Array, axis: int = -1) -> Array:
         return np.asarray(a.mean(axis) - b.mean(axis))
 
-    ends = stats.bootstrap(
+    ends = bootstrap(
         (x, y),
         difference,
         confidence_level=level,
@@ -240,10 +248,10 @@ def power(effect: float, size: int, *, paired: bool, alpha: float = 0.05) -> flo
     """
     freedom = size - 1 if paired else 2 * size - 2
     shift = abs(effect) * math.sqrt(size if paired else size / 2)
-    critical = stats.t.ppf(1 - alpha / 2, freedom)
+    critical = student_t.ppf(1 - alpha / 2, freedom)
     if math.isinf(shift):
         return 1.0
-    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift))
+    return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
 
 
 def least_size(

@@ -143,7 +143,9 @@ class Judge:
     ) -> NDArray[np.float64]:
         """The same of one prediction on each resample of the rows, (R,)."""
         step = max(1, _NUMBERS // prediction_N.numel())
-        parts = [self.at(name, prediction_N[index], rows, index) for index in index_RN.split(step)]
+        parts = [
+            self.at(name, prediction_N[index], rows, index) for index in torch.split(index_RN, step)
+        ]
         return torch.cat(parts).numpy()
 
     def _losses(self, prediction_MN: Tensor, target_MN: Tensor) -> Tensor:
@@ -291,7 +293,7 @@ def ensemble_of(
 def _in_parts(judge: Judge, metric: str, rows: Rows) -> Score:
     """The metric of many candidates, some at a time."""
     step = max(1, _NUMBERS // rows.prediction_KN[0].numel())
-    return lambda each: torch.cat([judge(metric, part, rows) for part in each.split(step)])
+    return lambda each: torch.cat([judge(metric, part, rows) for part in torch.split(each, step)])
 
 
 def _mixed(prediction_KN: Tensor, weight_K: NDArray[np.float64]) -> Tensor:
