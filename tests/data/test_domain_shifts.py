@@ -12,6 +12,7 @@ from unitgain.data.sources import gaussian_shift, sinc_shift, teacher_shift
 from unitgain.data.splits import Group, Random, Time
 from unitgain.errors import DataError
 from unitgain.shift import diagnose
+from unitgain.spec import parse
 
 GAUSSIANS = [(0.0, 1.0, 1), (1.0, 1.0, 3), (2.0, 0.5, 1), (0.7, 0.8, 2), (0.5, 1.3, 2)]
 
@@ -66,6 +67,14 @@ def test_named_groups_are_held_out():
     assert len(Domain(groups=(2023,))(years, Random()(years)).split.test) == 75
     with pytest.raises(DataError, match=r"none is called 'g99'; choose from g0, g1, g10, g11, g2"):
         Domain(groups=("g99",))(whole, Random()(whole))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("g3", ("g3",)), (2023, (2023,)), (["a", 1], ("a", 1))]
+)
+def test_one_group_may_be_named_without_a_list(given, read):
+    node = {"_target_": "unitgain.data.shifts.Domain", "groups": given}
+    assert parse({"shift": node}).shift.arguments()["groups"] == read
 
 
 def test_later_times_are_the_target():

@@ -4,14 +4,20 @@ weighted for it.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from unitgain.spec._base import Component, Count, Custom, Fraction, NonNegative, Positive, Rate
 from unitgain.spec._data import Names, Seed
 
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, int | str) else value
+
+
 TestRows = Literal["population", "complement"]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Groups = Annotated[tuple[int | str, ...], BeforeValidator(_as_list)]
 Largest = Annotated[float, Field(gt=1.0)]
 
 Choices = Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -113,7 +119,7 @@ class DomainNode(ShiftNode):
 
     target: Literal["unitgain.data.shifts.Domain"] = Field(alias="_target_")
     by: Literal["group", "time"] = "group"
-    groups: tuple[int | str, ...] = ()
+    groups: Groups = ()
     start: float | str | None = None
     share: Kept = 0.25
     seed: Seed = 0
