@@ -33,8 +33,8 @@ _KINDS = {
     "and labelled target rows alone show the rest.",
     "concept": "Labels depend on inputs otherwise in the target: no weights of source rows mend that, "
     "and without labels of target rows it can't be seen.",
-    "corruption": "Target inputs were corrupted, and lie where no source row does: there is no density ratio to "
-    "weight by, and what follows can detect the shift but not correct for it.",
+    "corruption": "Target inputs were corrupted: a density ratio to weight by need not exist, and what follows can "
+    "detect the shift but is no correction of it.",
 }
 """What weights of source rows can do about each kind of shift."""
 
