@@ -49,6 +49,36 @@ def test_offline_runs_are_uploaded_once_and_completed_when_they_have_grown(
     assert epochs(runs["first"]) == [0, 1, 2]
 
 
+def test_a_multirun_can_be_one_run_with_a_series_a_member(spec, train, peer, stop_at, tmp_path):
+    from unitgain.train import fit
+
+    specs = [spec(OFFLINE, seed=seed) for seed in range(2)]
+    folders = [tmp_path / "sweep" / name for name in "ab"]
+    typed = [["data=iris", f"seed={seed}"] for seed in range(2)]
+    fit(specs, folders, overrides=typed, watch=stop_at(14))
+    assert main(["sync", "--as-one", "sweep"]) == 0
+    run = peer.run
+    assert run.settings["jobType"] == "multirun"
+    assert run.values["members"] == {"seed=0": typed[0], "seed=1": typed[1]}
+    assert run.exit_codes == [1]
+    fit(specs, folders, resume=True)
+    assert main(["sync", "--as-one", "sweep"]) == 0
+    assert main(["sync", "--as-one", "sweep"]) == 0
+    assert run.exit_codes == [1, 0]
+    for name, folder in zip(("seed=0", "seed=1"), folders, strict=True):
+        metrics = read_metrics(folder / "metrics.csv")
+        series = [row for row in run.rows if f"{name}/epoch" in row]
+        assert [row["epoch"] for row in series] == metrics["epoch"].tolist() == [0, 1, 2]
+        assert [row[f"{name}/val/loss"] for row in series] == metrics["val/loss"].tolist()
+    *_, last = [row["members"] for row in run.rows if "members" in row]
+    table = json.loads(run.files[last["path"]])
+    status = table["columns"].index("status")
+    assert [[row[0], row[status]] for row in table["data"]] == [
+        ["seed=0", "finished"],
+        ["seed=1", "finished"],
+    ]
+
+
 def test_a_lost_marker_of_what_is_there_duplicates_nothing(train, peer):
     result = train(logger=OFFLINE)
     assert main(["sync", "run"]) == 0

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unitgain.cli._command import Command, Exit, parsed
 from unitgain.errors import ConfigError
@@ -12,7 +13,7 @@ from unitgain.errors import ConfigError
 def run(argv: Sequence[str]) -> int:
     """Do what ``unitgain sync`` is asked for."""
     given = _arguments(argv)
-    runs = [path for each in given.runs for path in _runs_in(Path(each))]
+    runs = [path for each in given.runs for path in _runs_in(Path(each), given.as_one)]
     from unitgain.upload import Uploader, identify, is_uploaded, must_be_logged_in, near, note
 
     left = list(dict.fromkeys(path.resolve() for path in runs))
@@ -25,7 +26,8 @@ def run(argv: Sequence[str]) -> int:
     must_be_logged_in()
     uploader = Uploader(given.jobs)
     for path in left:
-        identify(path, project=given.project, entity=given.entity)
+        config = None if (path / "config.yaml").exists() else _first_config(path)
+        identify(path, config, given.project, given.entity)
         note(uploader.inbox, path, ended=True)
     report = uploader.close(lambda path, url: print(f"{near(path)}  {url}", flush=True))
     for path, why in report.left.items():
@@ -43,7 +45,7 @@ COMMAND = Command("sync", "upload runs to Weights & Biases, later or again", run
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        usage="unitgain sync [-h] [--project NAME] [--entity NAME] [--jobs N] RUN [RUN ...]",
+        usage="unitgain sync [-h] [--as-one] [--project NAME] [--entity NAME] [--jobs N] RUN [RUN ...]",
         description="Upload runs to Weights & Biases from their own files. What is there already is not sent "
         "again; a run that has grown since is completed.",
         exit_on_error=False,
@@ -51,6 +53,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="a run directory, or a folder of them"
+    )
+    parser.add_argument(
+        "--as-one", action="store_true", help="a folder of runs as one W&B run: a series each"
     )
     parser.add_argument("--project", help="where new runs belong, instead of logger.wandb.project")
     parser.add_argument("--entity", help="the user or team, instead of logger.wandb.entity")
@@ -63,17 +68,27 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    """The folder itself, if it is a run, or the runs in it.
+def _runs_in(folder: Path, as_one: bool) -> list[Path]:
+    """The folder itself, if it is a run or all its runs are one; else the runs in it.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or a run is to be many.
     """
     from unitgain.cli._runs import check_run
 
-    if folder.is_dir() and not (folder / "config.yaml").is_file():
-        inside = sorted(path.parent for path in folder.glob("*/config.yaml"))
-        if inside:
-            return inside
+    is_run = (folder / "config.yaml").is_file()
+    if as_one and is_run:
+        raise ConfigError(f"--as-one: needs folders of runs, but {folder} is a run; leave it out")
+    inside = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    if inside and not is_run:
+        return [folder] if as_one else inside
     check_run(folder)
     return [folder]
+
+
+def _first_config(folder: Path) -> dict[str, Any]:
+    """The configuration that says where all runs of a folder belong."""
+    from unitgain.runs import RunDirectory
+
+    first = min(path.parent for path in folder.glob("*/config.yaml"))
+    return RunDirectory(first).read_config()

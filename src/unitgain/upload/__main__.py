@@ -12,9 +12,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from unitgain.errors import raised
+from unitgain.upload._identity import members_of
+
+if TYPE_CHECKING:
+    from unitgain.upload._client import RunUpload
+    from unitgain.upload._multirun import MultirunUpload
 
 _POLL = 0.1
 _FOLLOW = 2.0
@@ -90,9 +95,7 @@ class _Process:
         for last in (ended.is_set(), True):
             upload = None
             try:
-                from unitgain.upload._client import RunUpload
-
-                upload = RunUpload(run, self._scratch, self._timeout)
+                upload = _upload(run, self._scratch, self._timeout)
                 self._say(run, "begun")
                 while not ended.wait(_FOLLOW):
                     upload.advance()
@@ -111,6 +114,17 @@ class _Process:
             self._heard = time.monotonic()
             sys.stdout.write(json.dumps({"run": str(run), "what": what, "text": text}) + "\n")
             sys.stdout.flush()
+
+
+def _upload(directory: Path, scratch: Path, timeout: float) -> "RunUpload | MultirunUpload":
+    """That of a run, or of a multirun's folder as one run; the client is imported with the first."""
+    if members_of(directory):
+        from unitgain.upload._multirun import MultirunUpload
+
+        return MultirunUpload(directory, scratch, timeout)
+    from unitgain.upload._client import RunUpload
+
+    return RunUpload(directory, scratch, timeout)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import wandb
 
@@ -15,7 +15,7 @@ from unitgain.upload._content import (
     figures_of,
     summary_of,
 )
-from unitgain.upload._identity import group_of, identify, settings_of, state_of
+from unitgain.upload._identity import Identity, group_of, identify, settings_of, state_of
 
 
 def client_settings(timeout: float, sweep: str | None = None) -> wandb.Settings:
@@ -43,6 +43,35 @@ def client_settings(timeout: float, sweep: str | None = None) -> wandb.Settings:
     )
 
 
+def started(identity: Identity, scratch: Path, timeout: float, **about: Any) -> wandb.Run:
+    """The W&B run, begun or gone on with, whose series have the epoch as their x axis.
+
+    Args:
+        identity: of the run.
+        scratch: a folder for the client's own files.
+        timeout: seconds that the beginning and the end may take.
+        about: what the run is, as `wandb.init` takes it.
+
+    Raises:
+        wandb.Error: the server refuses, or isn't there.
+    """
+    client = wandb.init(
+        id=identity.id,
+        project=identity.project,
+        entity=identity.entity,
+        dir=scratch,
+        mode="online",
+        resume="allow",
+        # Runs are uploaded side by side.
+        reinit="create_new",
+        settings=client_settings(timeout, identity.sweep),
+        **about,
+    )
+    client.define_metric("epoch")
+    client.define_metric("*", step_metric="epoch")
+    return client
+
+
 @final
 class RunUpload:
     """Brings a W&B run to what a directory holds; rows that are there already are not sent again.
@@ -63,26 +92,18 @@ class RunUpload:
         config = self._run.read_config()
         self._settings = settings_of(config)
         self._history = History(self._run, self._settings["quantities"])
-        self._client = wandb.init(
-            id=self._identity.id,
-            project=self._identity.project,
-            entity=self._identity.entity,
+        self._client = started(
+            self._identity,
+            scratch,
+            timeout,
             group=group_of(directory, self._settings),
             job_type=self._settings["job_type"],
             name=config.get("name") or directory.resolve().name,
             tags=list(config.get("tags") or ()),
             config=config_of(self._run),
-            dir=scratch,
-            mode="online",
-            resume="allow",
-            # Members of one pack are uploaded side by side.
-            reinit="create_new",
-            settings=client_settings(timeout, self._identity.sweep),
         )
         # The server's own steps, in its rows, say what it has.
         self._next = self._client.step
-        self._client.define_metric("epoch")
-        self._client.define_metric("*", step_metric="epoch")
         self._seen: tuple[int, ...] = ()
 
     @property

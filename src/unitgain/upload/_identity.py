@@ -67,7 +67,7 @@ class Identity:
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The logger's arguments in a run's configuration, or what they are by default."""
     nodes = (config.get("logger") or {}).values()
-    node = next((node for node in nodes if node.get("_target_") == TARGET), {})
+    node: Mapping[str, Any] = next((each for each in nodes if each.get("_target_") == TARGET), {})
     return DEFAULTS | {key: node[key] for key in DEFAULTS if key in node}
 
 
@@ -131,8 +131,20 @@ def _read(path: Path) -> Identity:
         ) from error
 
 
+def members_of(directory: Path) -> list[Path]:
+    """The runs in a multirun's folder; none for a run."""
+    return (
+        []
+        if (directory / "config.yaml").exists()
+        else sorted(path.parent for path in directory.glob("*/config.yaml"))
+    )
+
+
 def state_of(directory: Path) -> str:
-    """A hash of what is uploaded of a run: it changes as the run grows."""
+    """A hash of what is uploaded of a run or of a multirun: it changes as the run grows."""
+    if members := members_of(directory):
+        states = "".join(f"{member.name} {state_of(member)}\n" for member in members)
+        return hashlib.sha256(states.encode()).hexdigest()[:16]
     run, digest = RunDirectory(directory), hashlib.sha256()
     figures = sorted(run.figures_dir.glob("*.png"))
     for path in (run.config, run.overrides, run.metrics, run.gradients, run.summary, *figures):
