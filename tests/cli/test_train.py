@@ -161,6 +161,15 @@ def test_a_group_with_a_diverged_job_comes_last_without_a_mean(train, capsys):
     assert ending[2].split() == ["model.depth=1", "2", "1", "0"]
 
 
+def test_one_fault_of_many_jobs_is_one_line(train, capsys):
+    train.ending = lambda spec: DataError("no rows")
+    assert main(["train", "-m", QUIET, "model.depth=1,2", "seed=0,1"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert "job 1 (model.depth=1 seed=0) and 3 more failed: no rows" in lines
+    assert "0 of 4 jobs finished, 4 failed" in lines
+    assert lines[-1].startswith("table   unitgain runs sweeps/")
+
+
 def test_the_jobs_of_a_multirun_may_leave_a_group_out(train):
     assert main(["train", "-m", "experiment=null", "seed=1,2"]) == 0
     assert [call.spec.seed for call in train.calls] == [1, 2]

@@ -31,12 +31,15 @@ def show_sweep(outcomes: Sequence["Outcome"], directory: Path, total: int | None
     else:
         console.print(_groups_table(groups, _monitor(outcomes)))
     faults = [outcome for outcome in outcomes if outcome.ending.cause is not None]
-    for outcome in faults[:FAULTS]:
-        name = f"job {outcome.number + 1}"
-        line = f" ({' '.join(outcome.overrides)}) {outcome.ending.status}: {outcome.ending.cause}"
-        _line(console, Text(name, "bold red") + Text(line))
-    if len(faults) > FAULTS:
-        _line(console, Text(f"and {len(faults) - FAULTS} more, as their summary.json says"))
+    causes: dict[tuple[str, str | None], list[Outcome]] = {}
+    for outcome in faults:
+        causes.setdefault((outcome.ending.status, outcome.ending.cause), []).append(outcome)
+    for (status, cause), same in list(causes.items())[:FAULTS]:
+        more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        line = f" ({' '.join(same[0].overrides)}){more} {status}: {cause}"
+        _line(console, Text(f"job {same[0].number + 1}", "bold red") + Text(line))
+    if len(causes) > FAULTS:
+        _line(console, Text("further ones, as their summary.json says"))
     counts = Counter(outcome.ending.status for outcome in faults)
     others = "".join(f", {count} {status}" for status, count in counts.items())
     finished = len(outcomes) - len(faults)
@@ -160,7 +163,8 @@ def _places(
     keys = dict.fromkeys(_key(text) for outcome in outcomes for text in outcome.overrides)
     by = ",".join(key for key in keys if key not in ("seed", "experiment"))
     monitor = _monitor(outcomes)
-    if by and len(groups) > 1 and monitor and monitor[1] is not None:
+    finished = any(outcome.ending.status == "finished" for outcome in outcomes)
+    if by and finished and len(groups) > 1 and monitor and monitor[1] is not None:
         yield "compare", f"unitgain compare {place} --by {by} --metric {monitor[0]}"
 
 
