@@ -211,6 +211,20 @@ def test_a_faulty_server_neither_stalls_nor_loses_a_run(train, peer, monkeypatch
     assert json.loads((result.directory / "wandb.json").read_text())["uploaded"] is None
 
 
+def test_whoever_is_tired_of_waiting_presses_ctrl_c(train, peer, monkeypatch):
+    from unitgain.upload import _uploader
+
+    monkeypatch.delenv("UNITGAIN_UPLOADS", raising=False)
+    peer.fault = "hang"
+
+    def pressed(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_uploader.time, "sleep", pressed)
+    with pytest.warns(UnitgainWarning, match=r"not uploaded in full \(interrupted\)"):
+        assert train().status == "finished"
+
+
 def test_a_server_that_is_busy_for_a_while_gets_it_all(train, following, peer):
     peer.fault, peer.most = 429, 2
     result = train()

@@ -79,7 +79,9 @@ def test_a_multirun_can_be_one_run_with_a_series_a_member(spec, train, peer, sto
     ]
 
 
-def test_a_lost_marker_of_what_is_there_duplicates_nothing(train, peer):
+def test_a_lost_marker_of_what_is_there_duplicates_nothing(train, peer, monkeypatch):
+    # What keeps training offline doesn't keep what one asks for oneself from being done.
+    monkeypatch.setenv("WANDB_MODE", "offline")
     result = train(logger=OFFLINE)
     assert main(["sync", "run"]) == 0
     path = result.directory / "wandb.json"

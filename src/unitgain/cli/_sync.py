@@ -45,7 +45,8 @@ COMMAND = Command("sync", "upload runs to Weights & Biases, later or again", run
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        usage="unitgain sync [-h] [--as-one] [--project NAME] [--entity NAME] [--jobs N] RUN [RUN ...]",
+        usage="unitgain sync [-h] [--as-one] [--project NAME] [--entity NAME] [--jobs N]\n"
+        "                     RUN [RUN ...]",
         description="Upload runs to Weights & Biases from their own files. What is there already is not sent "
         "again; a run that has grown since is completed.",
         exit_on_error=False,

@@ -83,6 +83,7 @@ class Uploader:
                 self._process.stdin.close()
         done: dict[Path, str] = {}
         failed: dict[Path, str] = {}
+        why = f"the server did nothing for {self._timeout:g} s"
         try:
             for message in self._messages():
                 run, text = Path(message["run"]), message["text"]
@@ -94,13 +95,15 @@ class Uploader:
                 elif message["what"] == "failed":
                     done.pop(run, None)
                     failed[run] = text
+        except KeyboardInterrupt:
+            # Nothing is lost by not waiting.
+            why = "interrupted"
         finally:
             self._end()
-        silent = f"the server did nothing for {self._timeout:g} s"
         noted = (json.loads(path.read_bytes()) for path in sorted(self.inbox.glob("*.json")))
-        left = {Path(note["run"]): silent for note in noted} | failed
+        left = {Path(note["run"]): why for note in noted} | failed
         shutil.rmtree(self.inbox, ignore_errors=True)
-        return Report(done, {run: why for run, why in left.items() if run not in done})
+        return Report(done, {run: each for run, each in left.items() if run not in done})
 
     def _messages(self) -> Iterator[dict[str, str]]:
         """What the process says, until it has ended or says nothing for too long."""
@@ -121,8 +124,11 @@ class Uploader:
 
     def _end(self) -> None:
         """End the process and the client's own service, at once if they are still at work."""
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if os.name == "posix":
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
         self._process.wait()
 
 
