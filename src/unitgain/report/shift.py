@@ -15,6 +15,7 @@ from unitgain.report._style import INK, MUTED, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
@@ -151,8 +152,20 @@ def _draw_weights(axes: "Axes", picture: ShiftPicture) -> None:
         )
     axes.axvline(1.0, color=MUTED, lw=0.8, ls=":")
     axes.set(title="Weights of training rows", xlabel="w", ylabel="rows", xscale="log")
+    _few_ticks(axes.xaxis)
     axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
     axes.legend(loc="upper right")
+
+
+def _few_ticks(axis: "Axis") -> None:
+    """Numbers at 1, 2 and 5 where a logarithmic axis spans less than two decades, else at powers of ten alone."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
 
 
 def _draw_truth(axes: "Axes", picture: ShiftPicture) -> None:
@@ -169,6 +182,8 @@ def _draw_truth(axes: "Axes", picture: ShiftPicture) -> None:
     axes.plot(ends, ends, color=MUTED, lw=0.8)
     axes.set(title="Against the truth", xlabel="true w", ylabel="estimated w")
     axes.set(xscale="log", yscale="log")
+    _few_ticks(axes.xaxis)
+    _few_ticks(axes.yaxis)
 
 
 def _draw_classes(axes: "Axes", picture: ShiftPicture) -> None:
