@@ -9,16 +9,18 @@ from benchmarks import (
     pack,
     peers,
     probe,
+    report,
     runs,
     shift,
     shift_conformal,
+    shift_peers,
     start,
     step,
     sweep,
     theory,
     verdict,
 )
-from benchmarks.measure import report
+from benchmarks.measure import report as keep
 
 USUAL = {
     "step": step,
@@ -27,6 +29,7 @@ USUAL = {
     "pack": pack,
     "sweep": sweep,
     "runs": runs,
+    "report": report,
     "memory": memory,
     "monitors": monitors,
     "shift": shift,
@@ -34,8 +37,8 @@ USUAL = {
     "theory": theory,
     "verdict": verdict,
 }
-ALL = {**USUAL, "peers": peers, "gpu": gpu}
-"""Peers need an environment of their own, gpu a device."""
+ALL = {**USUAL, "peers": peers, "shift_peers": shift_peers, "gpu": gpu}
+"""Peers need environments of their own, gpu a device."""
 
 
 def main() -> int:
@@ -45,7 +48,7 @@ def main() -> int:
         print(f"benchmarks: must be of {', '.join(ALL)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
     for name in names:
-        report(name, ALL[name].TITLE, ALL[name].run())
+        keep(name, ALL[name].TITLE, ALL[name].run())
     return 0
 
 

@@ -84,7 +84,15 @@ function colours(layout) {
   return coloured;
 }
 
+// The library is most of the page: it is read when the first figure comes near, not while the page loads.
+function start() {
+  const library = document.createElement("script");
+  library.textContent = document.getElementById("plotly").textContent;
+  document.head.append(library);
+}
+
 function draw(name, choice = 0) {
+  if (!window.Plotly) start();
   const { data, layout } = figures[name][choice];
   Plotly.react(`figure-${name}`, data, colours(layout), { responsive: true, displaylogo: false });
 }
