@@ -130,5 +130,5 @@ def _upload(directory: Path, scratch: Path, timeout: float) -> "RunUpload | Mult
 if __name__ == "__main__":
     if os.name == "posix":
         # Training comes first.
-        os.nice(10)
+        os.nice(19)
     _Process(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])).serve()

@@ -91,7 +91,7 @@ class RunUpload:
         self._identity = identify(directory)
         config = self._run.read_config()
         self._settings = settings_of(config)
-        self._history = History(self._run, self._settings["quantities"])
+        self._history = History(self._run, self._settings["quantities"], config)
         self._client = started(
             self._identity,
             scratch,
@@ -100,7 +100,7 @@ class RunUpload:
             job_type=self._settings["job_type"],
             name=config.get("name") or directory.resolve().name,
             tags=list(config.get("tags") or ()),
-            config=config_of(self._run),
+            config=config_of(self._run, config),
         )
         # The server's own steps, in its rows, say what it has.
         self._next = self._client.step

@@ -13,13 +13,16 @@ from unitgain.runs import RunDirectory, read_gradients, read_metrics
 Row = tuple[int, dict[str, float]]
 
 
-def config_of(run: RunDirectory) -> dict[str, Any]:
+def config_of(run: RunDirectory, config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved configuration, with what was chosen of each group, what was typed and the environment.
 
+    Args:
+        run: the directory.
+        config: what its config.yaml holds.
+
     Raises:
-        DataError: the run's configuration can't be read.
+        DataError: another file of the run can't be read.
     """
-    config = run.read_config()
     typed = run.read_overrides() if run.overrides.exists() else []
     content = {**config, "choices": choices(config), "overrides": typed}
     if run.environment.exists():
@@ -58,10 +61,12 @@ class History:
     Args:
         run: the directory.
         quantities: of gradient flow.
+        config: what the run's config.yaml holds.
     """
 
     run: RunDirectory
     quantities: Sequence[str]
+    config: Mapping[str, Any]
 
     def rows(self, first: int = 0, *, ended: bool) -> list[Row]:
         """The complete rows.
@@ -110,7 +115,7 @@ class History:
         return found
 
     def _measures(self) -> bool:
-        probe = self.run.read_config().get("probe") or {}
+        probe = self.config.get("probe") or {}
         return bool(probe.get("every") or probe.get("per_decade") or probe.get("at"))
 
 

@@ -1,6 +1,6 @@
 """A whole multirun as one W&B run: a series a member, and a table. Only the uploading process imports this module."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -65,7 +65,8 @@ class MultirunUpload:
         for name, run in self._runs.items():
             # The last epoch of a member that the server has is in its summary.
             known = before.get(f"{name}/epoch", -1)
-            for _, row in History(run, self._settings["quantities"]).rows(ended=True):
+            history = History(run, self._settings["quantities"], run.read_config())
+            for _, row in history.rows(ended=True):
                 if row["epoch"] > known:
                     series = {f"{name}/{key}": value for key, value in row.items()}
                     self._client.log({"epoch": row["epoch"], **series})
@@ -98,5 +99,7 @@ def names_of(folders: Sequence[str], overrides: Sequence[Sequence[str]]) -> list
 def _table(ends: dict[str, dict[str, Any]]) -> wandb.Table:
     """A row a member: its name, and how it ended."""
     columns = list(dict.fromkeys(key for end in ends.values() for key in end))
-    rows = [[name, *(end.get(key) for key in columns)] for name, end in ends.items()]
+    rows: list[Iterable[Any]] = [
+        [name, *(end.get(key) for key in columns)] for name, end in ends.items()
+    ]
     return wandb.Table(columns=["member", *columns], data=rows, allow_mixed_types=True)
