@@ -6,9 +6,11 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 PEERS := .venv-peers
+SHIFT_PEERS := .venv-shift-peers
+ALIBI := .venv-alibi
 .DEFAULT_GOAL := help
 
-.PHONY: help setup train ablation browser test lint format docs bench bench-peers clean
+.PHONY: help setup train ablation browser test lint format docs bench bench-peers bench-shift-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -65,5 +67,20 @@ $(PEERS)/.installed: benchmarks/peers-constraints.txt
 		--constraint benchmarks/peers-constraints.txt torch==2.13.0 scikit-learn skorch keras jax
 	@touch $@
 
+bench-shift-peers: setup $(SHIFT_PEERS)/.installed $(ALIBI)/.installed ## shifted rows by other libraries, in two environments
+	$(BIN)/python -m benchmarks shift_peers
+
+$(SHIFT_PEERS)/.installed: benchmarks/shift-peers-constraints.txt
+	$(PYTHON) -m venv $(SHIFT_PEERS)
+	$(SHIFT_PEERS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint benchmarks/shift-peers-constraints.txt torch==2.13.0 skada densratio quapy
+	@touch $@
+
+$(ALIBI)/.installed: benchmarks/alibi-constraints.txt
+	$(PYTHON) -m venv $(ALIBI)
+	$(ALIBI)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint benchmarks/alibi-constraints.txt torch==2.13.0 alibi-detect
+	@touch $@
+
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) $(PEERS) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(SHIFT_PEERS) $(ALIBI) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
