@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("run_blocks.py")
 PAGES = ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+OTHER_PAGES = [page for page in PAGES if page not in ("README.md", "docs/extending.md")]
+PARTS = 8  # processes that share the other pages
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUICK = ["trainer.max_epochs=1", "trainer.progress=false"]
 # What a page may show that isn't run here.
@@ -137,9 +139,9 @@ def normal(line):
     [
         ["README.md"],
         ["docs/extending.md"],
-        [page for page in PAGES if page not in ("README.md", "docs/extending.md")],
+        *(OTHER_PAGES[i::PARTS] for i in range(PARTS)),
     ],
-    ids=["readme", "extending", "docs"],
+    ids=["readme", "extending", *(f"docs{i}" for i in range(PARTS))],
 )
 def test_every_block_does_what_the_page_says(pages, tmp_path):
     ran = run(pages, tmp_path)
