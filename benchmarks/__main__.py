@@ -19,6 +19,7 @@ from benchmarks import (
     sweep,
     theory,
     verdict,
+    wandb,
 )
 from benchmarks.measure import report as keep
 
@@ -36,6 +37,7 @@ USUAL = {
     "conformal": shift_conformal,
     "theory": theory,
     "verdict": verdict,
+    "wandb": wandb,
 }
 ALL = {**USUAL, "peers": peers, "shift_peers": shift_peers, "gpu": gpu}
 """Peers need environments of their own, gpu a device."""
