@@ -31,14 +31,15 @@ def skada(name: str, **arguments: Any) -> Ratio:
     return weights
 
 
-def densratio(alpha: float) -> Ratio:
-    """Its uLSIF, or RuLSIF with alpha; it has no seed but numpy's."""
+def densratio(method: str) -> Ratio:
+    """One of its methods; it has no seed but numpy's."""
 
     def weights(source: Array, target: Array, seed: int) -> Array:
         from densratio import densratio as fit
 
         np.random.seed(seed)
-        return fit(target, source, alpha=alpha, verbose=False).compute_density_ratio(source)
+        fitted = fit(target, source, method=method, verbose=False)
+        return fitted.compute_density_ratio(source)
 
     return weights
 
@@ -124,8 +125,8 @@ RATIOS: dict[str, Ratio] = {
     "skada, KLIEP": skada("KLIEP", gamma=[0.01, 0.1, 1.0], random_state=0),
     "skada, KMM": skada("KMM"),
     "skada, nearest neighbour": skada("NearestNeighbor"),
-    "densratio, uLSIF": densratio(0.0),
-    "densratio, RuLSIF .1": densratio(0.1),
+    "densratio, uLSIF": densratio("uLSIF"),
+    "densratio, RuLSIF .1": densratio("RuLSIF"),
     "unitgain, Classifier": unitgain("Classifier"),
     "unitgain, KLIEP": unitgain("KLIEP"),
     "unitgain, KMM": unitgain("KMM"),
