@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
+from unitgain.report._shift_panels import (
+    SOURCE,
+    WEIGHTED,
+    draw_component,
+    draw_weights,
+    few_ticks,
+    short,
+    weight_edges,
+)
 from unitgain.report._style import INK, MUTED, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
-_SOURCE, _TARGET, _WEIGHTED = "#9a9a9a", "#d1495b", "#31688e"
 _FEATURES = 12
 """Rows of the balance plot: the features that differ most."""
 
@@ -113,59 +120,22 @@ def draw_shift(picture: ShiftPicture) -> "Figure":
 
 
 def _draw_projections(axes: "Axes", picture: ShiftPicture) -> None:
-    source, target = picture.source_ND, picture.target_MD
-    both = np.concatenate([source, target])
-    centred = both - both.mean(0)
-    direction_D = np.linalg.svd(centred, full_matrices=False)[2][0]
-    z, zt = (source - both.mean(0)) @ direction_D, (target - both.mean(0)) @ direction_D
-    low, high = np.quantile(centred @ direction_D, [0.002, 0.998])
-    edges = np.linspace(low, high, 26).tolist()
-    axes.hist(z, edges, density=True, color=_SOURCE, alpha=0.45, label="source")
-    axes.hist(zt, edges, density=True, histtype="step", color=_TARGET, lw=1.6, label="target")
-    weights = picture.weight_N
-    axes.hist(
-        z,
-        edges,
-        weights=weights,
-        density=True,
-        histtype="step",
-        color=_WEIGHTED,
-        lw=1.6,
-        label="source, weighted",
-    )
-    axes.set(title="Source and target", xlabel="first principal component", yticks=[])
-    axes.set_ylim(top=axes.get_ylim()[1] * 1.3)
+    draw_component(axes, picture.source_ND, picture.target_MD, picture.weight_N)
+    if len(picture.names) == 1:
+        axes.set_xlabel(short(picture.names[0]))
     axes.legend(loc="upper right")
 
 
 def _draw_weights(axes: "Axes", picture: ShiftPicture) -> None:
-    shown = [picture.weight_N] + ([] if picture.truth_N is None else [picture.truth_N])
-    positive = np.concatenate([w[w > 0] for w in shown])
-    low, high = max(positive.min(), positive.max() * 1e-5), positive.max()
-    if low == high:
-        low, high = low / 2, high * 2
-    edges = np.geomspace(low, high * 1.0001, 26).tolist()
-    axes.hist(shown[0].clip(low), edges, color=_WEIGHTED, alpha=0.55, label="estimated")
-    if picture.truth_N is not None:
-        axes.hist(
-            picture.truth_N.clip(low), edges, histtype="step", color=INK, lw=1.4, label="true"
-        )
-    axes.axvline(1.0, color=MUTED, lw=0.8, ls=":")
-    axes.set(title="Weights of training rows", xlabel="w", ylabel="rows", xscale="log")
-    _few_ticks(axes.xaxis)
+    truth_N = picture.truth_N
+    edges = weight_edges(picture.weight_N, *(() if truth_N is None else (truth_N,)))
+    draw_weights(axes, picture.weight_N, edges, "estimated")
+    if truth_N is not None:
+        shown = truth_N.clip(edges[0])
+        axes.hist(shown, edges, histtype="step", color=INK, lw=1.4, label="true")
+    axes.set_title("Weights of training rows")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.2)
     axes.legend(loc="upper right")
-
-
-def _few_ticks(axis: "Axis") -> None:
-    """Numbers at 1, 2 and 5 where a logarithmic axis spans less than two decades, else at powers of ten alone."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_minor_formatter(NullFormatter())
-    low, high = axis.get_view_interval()
-    if high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter("{x:g}")
 
 
 def _draw_truth(axes: "Axes", picture: ShiftPicture) -> None:
@@ -173,7 +143,7 @@ def _draw_truth(axes: "Axes", picture: ShiftPicture) -> None:
     assert truth_N is not None
     floor = max(1e-6, 1e-3 * float(truth_N[truth_N > 0].min()))
     axes.plot(
-        truth_N.clip(floor), weight_N.clip(floor), ".", color=_WEIGHTED, ms=4, alpha=0.6, mew=0
+        truth_N.clip(floor), weight_N.clip(floor), ".", color=WEIGHTED, ms=4, alpha=0.6, mew=0
     )
     ends = [
         min(truth_N.clip(floor).min(), weight_N.clip(floor).min()),
@@ -182,8 +152,8 @@ def _draw_truth(axes: "Axes", picture: ShiftPicture) -> None:
     axes.plot(ends, ends, color=MUTED, lw=0.8)
     axes.set(title="Against the truth", xlabel="true w", ylabel="estimated w")
     axes.set(xscale="log", yscale="log")
-    _few_ticks(axes.xaxis)
-    _few_ticks(axes.yaxis)
+    few_ticks(axes.xaxis)
+    few_ticks(axes.yaxis)
 
 
 def _draw_classes(axes: "Axes", picture: ShiftPicture) -> None:
@@ -192,7 +162,7 @@ def _draw_classes(axes: "Axes", picture: ShiftPicture) -> None:
     moved_C = np.abs(classes.target_C - classes.source_C)
     shown = np.sort(np.argsort(-moved_C, kind="stable")[:_FEATURES])[::-1]
     places, target_C = np.arange(len(shown)), classes.target_C[shown]
-    axes.plot(classes.source_C[shown], places, "o", mfc="white", mec=_SOURCE, ms=5, label="source")
+    axes.plot(classes.source_C[shown], places, "o", mfc="white", mec=SOURCE, ms=5, label="source")
     # An estimate may lie outside the percentiles of its resamples.
     below_C = (target_C - classes.low_C[shown]).clip(0)
     above_C = (classes.high_C[shown] - target_C).clip(0)
@@ -201,14 +171,14 @@ def _draw_classes(axes: "Axes", picture: ShiftPicture) -> None:
         places,
         xerr=[below_C, above_C],
         fmt="o",
-        color=_WEIGHTED,
+        color=WEIGHTED,
         ms=5,
         elinewidth=1.4,
         label="target, estimated",
     )
     if classes.true_C is not None:
         axes.plot(classes.true_C[shown], places, "|", color=INK, ms=11, mew=1.6, label="true")
-    axes.set_yticks(places, [_short(classes.names[c]) for c in shown])
+    axes.set_yticks(places, [short(classes.names[c]) for c in shown])
     axes.grid(False)
     axes.set(title="Shares of classes", xlabel="share, with 95 % intervals")
     axes.set_xlim(left=0)
@@ -222,14 +192,10 @@ def _draw_balance(axes: "Axes", picture: ShiftPicture) -> None:
     axes.axvspan(-_UNBALANCED, _UNBALANCED, color="#eeeeee", lw=0)
     before, after = picture.before_D[shown], picture.after_D[shown]
     axes.hlines(places, before, after, color="#c8c8c8", lw=1)
-    axes.plot(before, places, "o", mfc="white", mec=_SOURCE, ms=5, label="before")
-    axes.plot(after, places, "o", color=_WEIGHTED, ms=5, label="after")
-    axes.set_yticks(places, [_short(picture.names[d]) for d in shown])
+    axes.plot(before, places, "o", mfc="white", mec=SOURCE, ms=5, label="before")
+    axes.plot(after, places, "o", color=WEIGHTED, ms=5, label="after")
+    axes.set_yticks(places, [short(picture.names[d]) for d in shown])
     axes.grid(False)
     axes.set(title="Difference of means", xlabel="standard deviations, target less source")
     axes.set_ylim(-0.8, len(shown) + 1.2)
     axes.legend(loc="upper center", ncols=2)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:23]}…"

@@ -5,13 +5,23 @@ Shapes: N source rows, M target rows, D features, R rows of the table.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unitgain.data import Prepared
-from unitgain.report._style import INK, MUTED, save, style
+from unitgain.report._shift_panels import (
+    SOURCE,
+    TARGET,
+    WEIGHTED,
+    draw_component,
+    draw_two,
+    draw_weights,
+    short,
+    weight_edges,
+)
+from unitgain.report._style import INK, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +29,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_SOURCE, _TARGET, _WEIGHTED = "#9a9a9a", "#d1495b", "#31688e"
-_BINS = 26
+_WEIGHTED_LABEL = "source, truly weighted"
 _ROWS = 20_000
 """Of a part, evenly spaced ones, that distances are taken over."""
 
@@ -96,26 +105,15 @@ def _weights(table: Prepared) -> Floats | None:
 
 def _draw_component(axes: "Axes", table: Prepared, weight_N: Floats | None) -> None:
     source, target = table.x[table.split.train], table.x[table.split.test]
-    direction_D, middle_D = _first_component(np.concatenate([source, target]))
-    z_N, z_M = ((x - middle_D) @ direction_D for x in (source, target))
-    _draw_two(axes, z_N, z_M, weight_N)
-    axes.set(title="Source and target", xlabel="first principal component")
+    draw_component(axes, source, target, weight_N, _WEIGHTED_LABEL)
 
 
 def _draw_furthest(axes: "Axes", table: Prepared, weight_N: Floats | None) -> None:
     source, target = table.x[table.split.train], table.x[table.split.test]
     d, distance = _furthest(source, target)
-    _draw_two(axes, source[:, d], target[:, d], weight_N)
+    draw_two(axes, source[:, d], target[:, d], weight_N, _WEIGHTED_LABEL)
     title = f"Feature furthest apart (KS {distance:.2f})"
-    axes.set(title=title, xlabel=_short(table.feature_names[d]))
-
-
-def _first_component(x_RD: Floats) -> tuple[Floats, Floats]:
-    middle_D = x_RD.mean(axis=0)
-    centred = x_RD - middle_D
-    vectors = np.linalg.eigh(centred.T @ centred)[1]
-    loading_D = vectors[:, -1]
-    return loading_D * np.sign(loading_D[np.abs(loading_D).argmax()]), middle_D
+    axes.set(title=title, xlabel=short(table.feature_names[d]))
 
 
 def _furthest(source: Floats, target: Floats) -> tuple[int, float]:
@@ -130,38 +128,12 @@ def _furthest(source: Floats, target: Floats) -> tuple[int, float]:
     return d, distances[d]
 
 
-def _draw_two(
-    axes: "Axes",
-    source_N: Floats,
-    target_M: Floats,
-    weight_N: Floats | None,
-) -> None:
-    both = np.concatenate([source_N, target_M])
-    low, high = np.quantile(both, [0.002, 0.998])
-    if low == high:
-        low, high = both.min() - 0.5, both.max() + 0.5
-    edges = np.linspace(low, high, _BINS).tolist()
-    line: dict[str, Any] = {"density": True, "histtype": "step", "lw": 1.6}
-    inside_N, inside_M = ((z >= low) & (z <= high) for z in (source_N, target_M))
-    if inside_N.any():
-        shown = source_N[inside_N]
-        axes.hist(shown, edges, density=True, color=_SOURCE, alpha=0.45, label="source")
-    if inside_M.any():
-        axes.hist(target_M[inside_M], edges, color=_TARGET, label="target", **line)
-    if weight_N is not None and weight_N[inside_N].sum() > 0:
-        label = "source, truly weighted"
-        weights = weight_N[inside_N]
-        axes.hist(shown, edges, weights=weights, color=_WEIGHTED, label=label, **line)
-    axes.set_yticks([])
-    axes.set_ylim(top=axes.get_ylim()[1] * 1.3)
-
-
 def _draw_labels(axes: "Axes", table: Prepared, weight_N: Floats | None) -> None:
     train, test = table.split.train, table.split.test
     if table.task == "regression" or table.n_classes > _CLASSES:
         y = table.shifted.table.y.reshape(len(table.y), -1)[:, 0].astype(np.float64)
-        _draw_two(axes, y[train], y[test], weight_N)
-        axes.set(title="Labels", xlabel=_short(table.target_names[0]))
+        draw_two(axes, y[train], y[test], weight_N, _WEIGHTED_LABEL)
+        axes.set(title="Labels", xlabel=short(table.target_names[0]))
         return
     places = np.arange(table.n_classes)
 
@@ -169,13 +141,13 @@ def _draw_labels(axes: "Axes", table: Prepared, weight_N: Floats | None) -> None
         counts = np.bincount(table.y[rows].astype(np.int64), weights, table.n_classes)
         return np.asarray(counts / counts.sum(), dtype=np.float64)
 
-    axes.bar(places, shares(train), 0.7, color=_SOURCE, alpha=0.45, label="source")
-    axes.plot(places, shares(test), "o", color=_TARGET, ms=5, label="target")
+    axes.bar(places, shares(train), 0.7, color=SOURCE, alpha=0.45, label="source")
+    axes.plot(places, shares(test), "o", color=TARGET, ms=5, label="target")
     if weight_N is not None:
         shown = shares(train, weight_N)
-        axes.plot(places, shown, "_", color=_WEIGHTED, ms=14, mew=2, label="source, truly weighted")
+        axes.plot(places, shown, "_", color=WEIGHTED, ms=14, mew=2, label=_WEIGHTED_LABEL)
     wide = any(len(name) > 3 for name in table.class_names)
-    names = [_short(name, 12) for name in table.class_names]
+    names = [short(name, 12) for name in table.class_names]
     axes.set_xticks(places, names)
     if wide and len(names) > 2:
         for text in axes.get_xticklabels():
@@ -185,16 +157,8 @@ def _draw_labels(axes: "Axes", table: Prepared, weight_N: Floats | None) -> None
 
 
 def _draw_weights(axes: "Axes", weight_N: Floats, facts: WeightFacts) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = max(weight_N[weight_N > 0].min(), weight_N.max() * 1e-5), weight_N.max()
-    edges = np.geomspace(low, high * 1.0001, _BINS).tolist()
-    axes.hist(weight_N.clip(low), edges, color=_WEIGHTED, alpha=0.55)
-    axes.axvline(1.0, color=MUTED, lw=0.8, ls=":")
-    axes.set(title="True weights of training rows", xlabel="w", ylabel="rows", xscale="log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    draw_weights(axes, weight_N, weight_edges(weight_N))
+    axes.set_title("True weights of training rows")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.5)
     bound = f"at most {facts.bound:.3g}" if np.isfinite(facts.bound) else "unbounded"
     effective = f"{facts.ess_share:.1%} effective" if facts.ess_share > 0 else "E[w^2] infinite"
@@ -213,7 +177,3 @@ def _draw_weights(axes: "Axes", weight_N: Floats, facts: WeightFacts) -> None:
         color=INK,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
     )
-
-
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
