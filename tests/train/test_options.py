@@ -158,7 +158,7 @@ def test_initializer_of_the_first_and_the_output_layer(place, option, tmp_path):
 def test_loggers_together(tmp_path):
     changes = {**TWO_STEPS, "logger": "[csv,wandb,tensorboard]", "logger.wandb.mode": "offline"}
     result = two_steps(composed([f"{k}={v}" for k, v in changes.items()]), tmp_path)
-    assert (result.directory / "wandb").is_dir()
+    assert (result.directory / "wandb.json").is_file()
     assert (result.directory / "tensorboard").is_dir()
 
 
