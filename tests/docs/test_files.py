@@ -42,8 +42,8 @@ def test_links_and_files_that_are_named_exist(page):
 def test_the_readme_is_short_and_shows_the_figure():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 200
-    assert "](docs/figures/gradient_flow.png)" in text
-    assert (ROOT / "docs" / "figures" / "gradient_flow.png").read_bytes()[:4] == b"\x89PNG"
+    assert "](docs/figures/ablation.png)" in text
+    assert (ROOT / "docs" / "figures" / "ablation.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_version_is_the_same_everywhere():
