@@ -21,6 +21,7 @@ from unitgain.cli import (
     _reproduce,
     _runs,
     _shift,
+    _status,
     _study,
     _sync,
     _table,
@@ -40,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     _runs.EVALUATE,
     _runs.RESUME,
     _sync.COMMAND,
+    _status.COMMAND,
     _table.COMMAND,
     _diff.COMMAND,
     _reproduce.COMMAND,
@@ -69,6 +71,7 @@ Begin with `unitgain train`, and look around with `unitgain train --help`.
 environment:
   UNITGAIN_RUNS     where runs go, instead of ./runs
   UNITGAIN_SWEEPS   where multiruns go, instead of ./sweeps
+  UNITGAIN_LEASE_S  seconds of silence after which a process of another machine counts as dead
   UNITGAIN_ALLOW    more prefixes that a _target_ may have: package,package.module
   HYDRA_FULL_ERROR  1 shows the traceback of every error
 

@@ -12,7 +12,14 @@ from unitgain.cli._job import Task, worst
 from unitgain.cli._patch import Composer
 from unitgain.cli._refusals import explained, one_line
 from unitgain.cli._show_sweep import show_how_to_go_on, show_sweep
-from unitgain.cli._sweep import check_jobs, job_overrides, multirun, shared, typed
+from unitgain.cli._sweep import (
+    check_jobs,
+    job_overrides,
+    multirun,
+    planned_epochs,
+    shared,
+    typed,
+)
 from unitgain.errors import ConfigError
 
 PACKED = "hydra_plugins.unitgain.packed.PackedLauncher"
@@ -54,7 +61,7 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
         task.packed = PackedSweep(composer, Options.of(config))
     interrupted = False
     try:
-        multirun(hydra, name, task, overrides)
+        multirun(hydra, name, task, overrides, jobs and planned_epochs(composer, jobs, config))
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
     except KeyboardInterrupt:

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from unitgain.cli._conf import RESOLVER
 from unitgain.cli._job import Outcome, Task
 from unitgain.cli._patch import Composer
-from unitgain.cli._sweep import subdir
+from unitgain.cli._sweep import epochs_of, subdir
 from unitgain.errors import ConfigError
+from unitgain.runs import write_plan
 from unitgain.spec import run_hash
 from unitgain.sweep.job import Ending, Job, Start, start_of
 from unitgain.sweep.plan import Limits, Plan, Tables, plan, workers_needed
@@ -117,6 +118,9 @@ class PackedSweep:
         batch = self.batch(master, overrides, first)
         task.sweep_dir = Path(master.hydra.sweep.dir)
         task.sweep_dir.mkdir(parents=True, exist_ok=True)
+        if task.total is None:
+            names = {os.path.relpath(j.directory, task.sweep_dir): j for j in batch.jobs.values()}
+            write_plan(task.sweep_dir, {name: epochs_of(job.spec) for name, job in names.items()})
         try:
             if batch.left:
                 self._train(batch, task)

@@ -1,6 +1,7 @@
 """The jobs of a multirun, checked before the first one starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, cast
 
 from hydra._internal.callbacks import Callbacks
@@ -15,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from unitgain.cli._conf import RESOLVER
 from unitgain.cli._patch import Composer
 from unitgain.errors import ConfigError
-from unitgain.spec import run_hash
+from unitgain.runs import write_plan
+from unitgain.spec import RunSpec, run_hash
 
 
 def job_overrides(hydra: Hydra, config: DictConfig) -> list[list[str]] | None:
@@ -49,8 +51,43 @@ def shared(jobs: Sequence[Sequence[str]]) -> frozenset[str]:
     return frozenset.intersection(*map(frozenset, jobs)) if len(jobs) > 1 else frozenset()
 
 
-def multirun(hydra: Hydra, config_name: str, task: TaskFunction, overrides: list[str]) -> None:
+def planned_epochs(
+    composer: Composer, jobs: Sequence[Sequence[str]], config: DictConfig
+) -> dict[str, int]:
+    """The directory of each job, as seen from the sweep's, and how many epochs it trains."""
+    by_hash = subdir(config) == f"${{{RESOLVER}:}}"
+    found = {}
+    for number, overrides in enumerate(jobs):
+        spec = composer.spec(overrides)
+        if by_hash:
+            name = run_hash(spec)
+        else:
+            full = composer.full(overrides, number, config)
+            name = str(OmegaConf.select(full, "hydra.sweep.subdir"))
+        found[name] = epochs_of(spec)
+    return found
+
+
+def epochs_of(spec: RunSpec) -> int:
+    """How many epochs a run trains, if it doesn't stop early."""
+    return 1 if spec.debug and spec.debug.fast_dev_run else spec.trainer.max_epochs
+
+
+def multirun(
+    hydra: Hydra,
+    config_name: str,
+    task: TaskFunction,
+    overrides: list[str],
+    planned: Mapping[str, int] | None = None,
+) -> None:
     """What ``Hydra.multirun`` does, without composing every job once more to see if it can be.
+
+    Args:
+        hydra: the session.
+        config_name: of the primary configuration.
+        task: what is called for each job.
+        overrides: as they were typed.
+        planned: the epochs of each run by its directory, where they are known beforehand.
 
     Raises:
         HydraException: Hydra refuses the configuration, its sweeper or its launcher.
@@ -61,6 +98,8 @@ def multirun(hydra: Hydra, config_name: str, task: TaskFunction, overrides: list
         with_log_configuration=True,
         run_mode=RunMode.MULTIRUN,
     )
+    if planned:
+        write_plan(Path(config.hydra.sweep.dir), planned)
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=config_name)
     sweeper = Plugins.instance().instantiate_sweeper(

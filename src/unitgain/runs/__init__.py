@@ -14,6 +14,7 @@ from unitgain.runs._checkpoints import (
     read_sealed,
     write_sealed,
 )
+from unitgain.runs._claims import ClaimLostError, Claims, Holder, Patience, holder_of
 from unitgain.runs._compare import (
     Differences,
     Same,
@@ -27,37 +28,49 @@ from unitgain.runs._directory import RunDirectory, Status
 from unitgain.runs._environment import environment, numerics_fingerprint
 from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
 from unitgain.runs._metrics import MetricsWriter, read_metrics
+from unitgain.runs._options import option_name
 from unitgain.runs._seal import open_sealed, seal
+from unitgain.runs._standing import Standing, SweepStanding, read_standing, write_plan
 from unitgain.runs._table import RunsTable, read_runs
 
 __all__ = [
     "Batch",
     "Checkpoint",
+    "ClaimLostError",
+    "Claims",
     "Differences",
     "Gradients",
     "GradientsWriter",
+    "Holder",
     "MetricsWriter",
+    "Patience",
     "RunDirectory",
     "RunsTable",
     "Same",
+    "Standing",
     "Status",
+    "SweepStanding",
     "atomic_write",
     "compare_runs",
     "drop_previous",
     "environment",
     "gradients_difference",
     "history_difference",
+    "holder_of",
     "newest_valid",
     "numerics_fingerprint",
     "numerics_parts",
     "open_sealed",
+    "option_name",
     "previous_of",
     "read_gradients",
     "read_metrics",
     "read_runs",
     "read_sealed",
+    "read_standing",
     "remove_leftovers",
     "same_bits",
     "seal",
+    "write_plan",
     "write_sealed",
 ]

@@ -11,10 +11,11 @@ from typing import Any, Literal, cast, final, get_args
 from unitgain.errors import DataError
 from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_folder
 from unitgain.runs._batch import Batch
+from unitgain.runs._claims import holder_of
 from unitgain.runs._yaml import from_yaml, to_yaml
 
 Ending = Literal["finished", "diverged", "interrupted", "failed"]
-Status = Literal[Ending, "damaged", "unfinished"]
+Status = Literal[Ending, "damaged", "unfinished", "running", "stale"]
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -97,12 +98,38 @@ class RunDirectory:
 
     @property
     def status(self) -> Status:
-        """How the run ended; ``unfinished`` without summary, ``damaged`` with an unreadable one."""
+        """How the run ended or stands.
+
+        Without summary it is ``running`` while a process claims it, ``stale`` where the one that did is gone, else
+        ``unfinished``; with an unreadable one it is ``damaged``.
+        """
+        return self.standing()[0]
+
+    def standing(self) -> tuple[Status, str | None]:
+        """How the run ended or stands, and why it isn't finished, in a line."""
         try:
-            summary = self.read_summary()
-        except DataError:
-            return "damaged"
-        return "unfinished" if summary is None else cast("Ending", summary["status"])
+            return self.standing_with(self.read_summary())
+        except DataError as error:
+            return "damaged", str(error)
+
+    def standing_with(self, summary: Mapping[str, Any] | None) -> tuple[Status, str | None]:
+        """How the run stands, whose summary is known.
+
+        Args:
+            summary: as of `read_summary`.
+        """
+        status = None if summary is None else cast("Ending", summary["status"])
+        if summary is not None and status in ("finished", "diverged"):
+            return status, _cause(summary)
+        holder = holder_of(self.path)
+        if holder is not None and not holder.stale:
+            return "running", f"{holder} trains it, and was heard of {holder.silent_s:.0f} s ago"
+        if summary is not None and status is not None:
+            return status, _cause(summary)
+        if holder is None:
+            return "unfinished", "no summary.json, and no process claims it: it was killed"
+        silent = "is gone" if holder.dead else f"hasn't been heard of for {holder.silent_s:.0f} s"
+        return "stale", f"{holder} trained it, and {silent}"
 
     def create(self) -> "RunDirectory":
         """Make the folders and remove what killed processes left in them.
@@ -197,6 +224,17 @@ class RunDirectory:
         if summary.get("status") not in get_args(Ending):
             raise DataError(_fault(self.summary, "has no valid status"))
         return cast("dict[str, Any]", summary)
+
+
+def _cause(summary: Mapping[str, Any]) -> str | None:
+    """Why a run isn't finished."""
+    if summary["status"] == "diverged":
+        where = summary.get("diverged") or {}
+        return f"the loss was no longer finite at step {where.get('step', '?')}"
+    cause = summary.get("cause")
+    if summary["status"] == "interrupted":
+        return f"{cause or 'interrupted'} after {summary.get('epoch', '?')} epochs"
+    return None if cause is None else str(cause)
 
 
 def _read(path: Path, parse: Callable[[bytes], Any], kind: type) -> Any:

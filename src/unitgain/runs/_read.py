@@ -90,7 +90,9 @@ def _row(run: RunDirectory, environment: bool) -> Row:
     except (DataError, OSError) as error:
         faults.append(str(error))
     try:
-        row.update(_of_summary(run.read_summary()))
+        summary = run.read_summary()
+        row["status"], row["cause"] = run.standing_with(summary)
+        row.update(_of_summary(summary or {}))
     except (DataError, OSError) as error:
         faults.append(str(error))
     if environment:
@@ -139,13 +141,8 @@ def _flat_entry(text: bytes) -> tuple[tuple[str, Scalar], ...]:
     return entry
 
 
-def _of_summary(summary: Mapping[str, Any] | None) -> Iterator[tuple[str, Scalar]]:
-    """Status, cause, metrics as they are named, and every other number under ``key/name``."""
-    if summary is None:
-        yield "cause", "no summary.json: it still trains, or was killed"
-        return
-    yield "status", summary["status"]
-    yield "cause", _cause(summary)
+def _of_summary(summary: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
+    """Metrics as they are named, and every other number under ``key/name``."""
     for key, value in summary.items():
         if key in ("status", "cause"):
             continue
@@ -158,17 +155,6 @@ def _of_summary(summary: Mapping[str, Any] | None) -> Iterator[tuple[str, Scalar
             yield from _scalars(f"{key}/", value)
         elif value is not None and _is_scalar(value):
             yield key, value
-
-
-def _cause(summary: Mapping[str, Any]) -> str | None:
-    """Why a run isn't finished."""
-    if summary["status"] == "diverged":
-        where = summary.get("diverged") or {}
-        return f"the loss was no longer finite at step {where.get('step', '?')}"
-    if summary["status"] == "interrupted":
-        return f"interrupted after {summary.get('epoch', '?')} epochs"
-    cause = summary.get("cause")
-    return None if cause is None else str(cause)
 
 
 def _scalars(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
