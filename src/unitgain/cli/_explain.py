@@ -8,7 +8,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
@@ -241,10 +241,13 @@ def _syntax(text: str, error: Exception) -> str:
 
 def _alternatives(override: Override) -> list[Override]:
     """The overrides that one with several values stands for."""
-    if not override.is_sweep_override() or not override.is_discrete_sweep():
+    if not override.is_sweep_override():
         return [override]
-    key = override.get_key_element()
-    texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        texts = [f"{key}={end}" for end in (value.start, value.end)]
+    else:
+        texts = [f"{key}={each}" for each in override.sweep_string_iterator()]
     return OverridesParser.create().parse_overrides(texts)
 
 

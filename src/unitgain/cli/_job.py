@@ -27,6 +27,7 @@ from unitgain.sweep.job import Ending, mark_failed, start_of
 
 if TYPE_CHECKING:
     from unitgain.cli._packed import PackedSweep
+    from unitgain.cli._search import SearchSweep
     from unitgain.train import RunResult
 
 _EXITS: dict[str, Exit] = {
@@ -70,12 +71,14 @@ class Task:
         total: how many jobs there are, where that is known.
         shared: the overrides that all jobs have in common, which the terminal leaves out.
         packed: what trains the jobs of ``hydra/launcher=packed``, in the place of this function.
+        search: what decides on the jobs of ``hydra/sweeper=optuna``.
     """
 
     collect: bool = False
     total: int | None = None
     shared: frozenset[str] = frozenset()
     packed: "PackedSweep | None" = None
+    search: "SearchSweep | None" = None
     outcomes: list[Outcome] = field(default_factory=list)
     error: Exception | None = None
     sweep_dir: Path | None = None

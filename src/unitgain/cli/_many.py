@@ -23,6 +23,7 @@ from unitgain.cli._sweep import (
 from unitgain.errors import ConfigError
 
 PACKED = "hydra_plugins.unitgain.packed.PackedLauncher"
+SEARCH = "hydra_plugins.unitgain.search.OptunaSweeper"
 
 
 def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> int:
@@ -33,6 +34,15 @@ def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) 
     """
     task, interrupted = trained(hydra, name, config, overrides)
     directory = task.sweep_dir or Path(config.hydra.sweep.dir)
+    if task.search is not None:
+        from unitgain.cli._show_search import show_search
+
+        found = show_search(task.search, directory)
+        if interrupted:
+            show_how_to_go_on(directory)
+            return Exit.INTERRUPTED
+        # That some trials diverge is what a search is for.
+        return Exit.FINISHED if found else worst(task.outcomes)
     if task.outcomes:
         show_sweep(task.outcomes, directory, task.total)
     if interrupted:
@@ -59,6 +69,11 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
         from unitgain.cli._packed import Options, PackedSweep
 
         task.packed = PackedSweep(composer, Options.of(config))
+    if config.hydra.sweeper["_target_"] == SEARCH:
+        from unitgain.cli._search import SearchSweep
+
+        with explained(hydra, name, overrides, multirun=True):
+            task.search = SearchSweep.of(hydra, config, composer)
     interrupted = False
     try:
         multirun(hydra, name, task, overrides, jobs and planned_epochs(composer, jobs, config))
