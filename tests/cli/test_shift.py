@@ -55,7 +55,12 @@ def test_a_weighted_run_leaves_its_report(train, capsys, tmp_path):
         found["corrected"]["test/accuracy"]
         == RunDirectory(tmp_path / "run").read_summary()["metrics"]["test/accuracy"]
     )
-    for place in ("shift.json", "figures/shift.png", "figures/shift.svg"):
+    for place in (
+        "shift.json",
+        "figures/shift.png",
+        "figures/shift.svg",
+        "figures/calibration.svg",
+    ):
         assert (tmp_path / "run" / place).stat().st_size > 1000
     assert "run/figures/shift.png" in out
     assert set(found["detection"]["spaces"]) == {"inputs", "last hidden layer", "predictions"}
@@ -78,6 +83,16 @@ def test_a_plain_run_is_compared_with_a_corrected_one(train, capsys, tmp_path):
     assert found["weighting"]["_target_"] == "unitgain.shift.Classifier"
     summary = RunDirectory(tmp_path / "run").read_summary()
     assert found["plain"] == summary["metrics"]
+    errors = {(each["part"], each["weights"]): each["ece"] for each in found["calibration"]}
+    assert list(errors) == [
+        ("validation", "nothing"),
+        ("validation", "inputs"),
+        ("target", "nothing"),
+    ]
+    assert errors["validation", "nothing"] == pytest.approx(summary["metrics"]["val/ece"], abs=1e-6)
+    assert errors["target", "nothing"] == pytest.approx(summary["metrics"]["test/ece"], abs=1e-6)
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{errors['validation', 'inputs']:.3f} (validation, weighted by inputs)" in out
     assert main(["train", *TILTED[:-1], "hydra.run.dir=other", "weighting=classifier"]) == 0
     other = json.loads((tmp_path / "other" / "shift.json").read_text())
     # Both ways round the same two runs are compared.
@@ -122,6 +137,7 @@ def test_a_label_shift_is_corrected_for_by_class_weights(capsys, tmp_path, monke
     assert first["true"] == pytest.approx(table.shifted.ratio[table.y == 0].max())
     assert label["test"]["as trained"]["accuracy"] == pytest.approx(found["plain"]["test/accuracy"])
     assert [each["weights"] for each in found["coverage"]] == ["nothing", "inputs", "classes"]
+    assert [each["weights"] for each in found["calibration"]] == ["nothing", "classes", "nothing"]
     for text in ("if p(x | y) is unchanged", "true w", "and weights of inputs are no substitute"):
         assert text in out
     assert f"p = {label['p_value']:.2g}); correct posteriors." in out
@@ -150,9 +166,11 @@ def test_a_regression_has_no_class_weights(train, capsys, tmp_path):
     found = json.loads((tmp_path / "run" / "shift.json").read_text())
     assert (found["label"], found["no_label"]) == (None, None)
     assert {each["answer"] for each in found["coverage"]} == {"progression"}
+    assert found["calibration"] == []
     out = capsys.readouterr().out
     assert "Class shares" not in out
     assert "mean width" in out
+    assert "calibration error" not in out
 
 
 def test_every_kind_of_shift_has_a_sentence():

@@ -27,14 +27,15 @@ COMMAND = Command("shift", "should a run correct for the shift of its target row
 
 
 def report_shift(directory: Path) -> None:
-    """Analyse a run's shift, print what was found, and leave shift.json and figures/shift.png in the run.
+    """Analyse a run's shift, print what was found, and leave shift.json and figures in the run.
 
-    A run with ``figures=false`` gets no figure.
+    These are shift.png and, of a classification, calibration.png; a run with ``figures=false`` gets none.
     """
     from rich.console import Console
 
     from unitgain.cli._shift_text import blocks
     from unitgain.cli._show import near, prose
+    from unitgain.report.calibration import calibration_figure
     from unitgain.runs import RunDirectory, atomic_write
     from unitgain.train.correction import correction_of
 
@@ -53,8 +54,11 @@ def report_shift(directory: Path) -> None:
     places = {"shift": path}
     if found.spec.figures:
         places["figure"] = _draw(found, run.figures_dir)
+        if found.calibration:
+            curves = [each.as_dict() for each in found.calibration]
+            places["calibration"] = calibration_figure(curves, run.figures_dir)[0]
     for name, place in places.items():
-        console.print(f"[bold]{name:8}[/bold]{near(place)}", soft_wrap=True)
+        console.print(f"[bold]{name:13}[/bold]{near(place)}", soft_wrap=True)
 
 
 def _plain(value: object) -> object:

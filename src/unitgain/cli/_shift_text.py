@@ -51,6 +51,8 @@ def blocks(found: "Correction") -> Iterator["str | RenderableType"]:
     yield from _label(found)
     yield "By the labels of target rows, which a benchmark has:"
     yield _metrics_table(found)
+    if found.calibration:
+        yield _calibration(found)
     yield "Conformal sets of the run, calibrated on validation rows, with these weighted as below:"
     yield _coverage_table(found)
     yield _risk(found)
@@ -235,6 +237,13 @@ def _metrics_table(found: "Correction") -> "RenderableType":
         if part == "test":
             table.add_row(metric, number(found.plain[key]), number(value))
     return table
+
+
+def _calibration(found: "Correction") -> str:
+    from unitgain.report.calibration import curve_name
+
+    errors = (f"{each.ece:.3f} ({curve_name(each.as_dict())})" for each in found.calibration)
+    return f"Expected calibration error of the run: {', '.join(errors)}."
 
 
 def _coverage_table(found: "Correction") -> "RenderableType":

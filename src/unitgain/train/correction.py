@@ -26,6 +26,7 @@ from unitgain.train.detection import LEVEL, ShiftDetection, detect_shift
 from unitgain.train.evaluate import opened
 from unitgain.train.exponent import settled_spec
 from unitgain.train.label_shift import LabelShift, label_shift_of
+from unitgain.train.reliability import Reliability, reliabilities
 from unitgain.train.representations import Reader, Representations
 from unitgain.train.scores import Scores
 from unitgain.train.settings import accelerator, process_settings
@@ -100,6 +101,7 @@ class Correction:
         label: class weights; None in a regression, and where ``no_label`` says why.
         no_label: why class weights can't be estimated.
         coverage: of conformal sets on target rows.
+        calibration: of the run's posteriors; none in a regression.
         plain: metrics of the run without correction, by part.
         corrected: metrics with it.
     """
@@ -112,6 +114,7 @@ class Correction:
     label: LabelShift | None
     no_label: str | None
     coverage: tuple[Coverage, ...]
+    calibration: tuple[Reliability, ...]
     plain: Mapping[str, float]
     corrected: Mapping[str, float]
 
@@ -146,6 +149,7 @@ class Correction:
             "label": None if self.label is None else self.label.as_dict(),
             "no_label": self.no_label,
             "coverage": [each.as_dict() for each in self.coverage],
+            "calibration": [each.as_dict() for each in self.calibration],
             "plain": dict(self.plain),
             "corrected": dict(self.corrected),
         }
@@ -180,6 +184,7 @@ def correction_of(directory: Path, *, folds: int = 5) -> Correction:
         # A corrected network's posteriors are the target's already.
         label, no_label = _label(table, plain.read(val), plain.read(test), seeded(seed))
         class_weight_C = label.ratio.weight_C if label is not None and label.holds else None
+        weights = input_weights(spec, table)
         return Correction(
             spec=spec,
             table=table,
@@ -188,7 +193,8 @@ def correction_of(directory: Path, *, folds: int = 5) -> Correction:
             risk=risk,
             label=label,
             no_label=no_label,
-            coverage=conformal_coverage(table, *seen, input_weights(spec, table), class_weight_C),
+            coverage=conformal_coverage(table, *seen, weights, class_weight_C),
+            calibration=reliabilities(table, *seen, weights[0], class_weight_C),
             plain=plain.metrics,
             corrected=corrected.metrics,
         )
