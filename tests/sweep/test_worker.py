@@ -35,18 +35,17 @@ class Wire:
         return found
 
 
-def _order(jobs, resume=False):
+def _order(jobs):
     return Order(
         tuple(job.spec for job in jobs),
         tuple(job.directory for job in jobs),
         tuple(job.overrides for job in jobs),
-        resume,
     )
 
 
-def _train(jobs, stop=lambda: False, resume=False):
+def _train(jobs, stop=lambda: False):
     wire = Wire()
-    _Worker(wire, stop).train(_order(jobs, resume), range(len(jobs)), resume)
+    _Worker(wire, stop).train(_order(jobs))
     return wire
 
 
@@ -101,7 +100,7 @@ def test_a_stopped_pack_goes_on_to_the_same_end(desk, tmp_path):
     jobs = desk.jobs(tmp_path / "stopped", *specs)
     wire = Wire()
     worker = _Worker(wire, lambda: sum(isinstance(m, Epoch) for m in wire.said) >= 2)
-    worker.train(_order(jobs), range(3), resume=False)
+    worker.train(_order(jobs))
     assert {ending.status for ending in wire.endings().values()} == {"interrupted"}
     starts = [start_of(job.spec, job.directory) for job in jobs]
     assert {(s.ending, s.resume, s.epoch) for s in starts} == {(None, True, 2)}
@@ -111,7 +110,7 @@ def test_a_stopped_pack_goes_on_to_the_same_end(desk, tmp_path):
     assert start_of(specs[1], jobs[1].directory).ending.status == "finished"
     RunDirectory(jobs[1].directory).summary.unlink()
     assert start_of(specs[1], jobs[1].directory).epoch == 4
-    endings = _train(jobs, resume=True).endings()
+    endings = _train(jobs).endings()
     assert {ending.status for ending in endings.values()} == {"finished"}
     for job in jobs:
         alone = tmp_path / "alone" / job.directory.name

@@ -245,7 +245,7 @@ def _alternatives(override: Override) -> list[Override]:
         return [override]
     key, value = override.get_key_element(), override.value()
     if isinstance(value, IntervalSweep):
-        texts = [f"{key}={end}" for end in (value.start, value.end)]
+        texts = [f"{key}={value.start}"]
     else:
         texts = [f"{key}={each}" for each in override.sweep_string_iterator()]
     return OverridesParser.create().parse_overrides(texts)
