@@ -1,7 +1,9 @@
 """Where a study is kept: in memory, in a journal file, or in a database."""
 
 import re
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,9 @@ from unitgain.errors import ConfigError
 
 if TYPE_CHECKING:
     import optuna
+
+TRIES = 4
+"""So often a database is asked before it is said not to be there."""
 
 
 def open_study(
@@ -41,8 +46,8 @@ def open_study(
         )
     except ImportError as error:
         raise ConfigError(
-            f"hydra.sweeper.storage: needs a driver for {public(storage or '')}, but {error}; pip install it, "
-            "such as psycopg2-binary for PostgreSQL"
+            f"hydra.sweeper.storage: needs a driver for {public(storage or '')}, but {error.__cause__ or error}; "
+            "pip install it, which is 'psycopg[binary]' for PostgreSQL"
         ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
@@ -64,6 +69,13 @@ def _opened(storage: str) -> "optuna.storages.BaseStorage":
     from optuna.storages.journal import JournalFileBackend
 
     if "://" in storage:
+        from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+        for _ in range(TRIES - 1):
+            # Whoever comes first makes the tables, and the others fail while that goes on.
+            with suppress(IntegrityError, OperationalError, ProgrammingError):
+                return RDBStorage(storage)
+            time.sleep(0.5)
         return RDBStorage(storage)
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
