@@ -7,12 +7,14 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from unitgain.report.calibration import curve_look, curve_name
 from unitgain.report.sweep_figures import COLOURS
 from unitgain.report.views import Curve, Effects, Foretold, Heatmap, Parallel, Profile
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from unitgain.report.calibration import Curves
     from unitgain.stats.effects import EffectNode
 
 _LEGEND = {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0}
@@ -20,6 +22,7 @@ _BINS = 12
 """Colours of the lines in parallel coordinates; one line a colour keeps a page of many runs quick."""
 
 _CLEAR = "rgba(0,0,0,0)"
+_SYMBOLS, _DASHES = ("circle", "triangle-up", "square"), ("dash", "dot", "solid")
 
 
 def plot_curves(curves: Sequence[Curve], metric: str) -> "Figure":
@@ -248,6 +251,71 @@ def plot_parallel(shown: Parallel) -> "Figure":
             "range": [-0.05, len(places) + 0.2],
         },
         yaxis={"visible": False, "range": [-0.08, 1.12]},
+    )
+    return figure
+
+
+def plot_calibration(curves: "Curves") -> "Figure":
+    """Accuracy against confidence; each marker's area is the share of the rows in its bin."""
+    import plotly.graph_objects as go
+
+    figure = _figure()
+    low = min(b["confidence"] for curve in curves for b in curve["bins"])
+    figure.add_trace(
+        go.Scatter(
+            x=[low, 1],
+            y=[low, 1],
+            mode="lines",
+            line={"color": "#888", "width": 1},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    for curve, symbol, dash in zip(curves, _SYMBOLS, _DASHES, strict=False):
+        x, y, share = (
+            [row[key] for row in curve["bins"]] for key in ("confidence", "accuracy", "share")
+        )
+        name = _text(curve_name(curve))
+        figure.add_trace(
+            go.Scatter(
+                x=_plain(x),
+                y=_plain(y),
+                name=f"{name}: error {curve['ece']:.3f}",
+                customdata=_plain(share),
+                mode="lines+markers",
+                line={"color": curve_look(curve)[0], "dash": dash},
+                marker={"symbol": symbol, "size": [6 + 16 * s**0.5 for s in share]},
+                hovertemplate=f"{name}<br>confidence %{{x:.3f}}, accuracy %{{y:.3f}}<br>"
+                "%{customdata:.1%} of its rows<extra></extra>",
+            )
+        )
+    figure.update_layout(xaxis_title="confidence", yaxis_title="accuracy", legend=_LEGEND)
+    return figure
+
+
+def plot_balance(rows: Sequence[tuple[str, float, float]]) -> "Figure":
+    """Standardised differences of means before and after weighting, a feature a row."""
+    import plotly.graph_objects as go
+
+    names = [_text(name) for name, _, _ in rows]
+    figure = _figure()
+    for at, (what, symbol) in enumerate(
+        (("before weighting", "circle-open"), ("after", "circle")), 1
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=_plain([row[at] for row in rows]),
+                y=names,
+                name=what,
+                mode="markers",
+                marker={"symbol": symbol, "size": 10, "color": COLOURS[0]},
+                hovertemplate=f"%{{y}}<br>%{{x:+.3f}} {what}<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        xaxis_title="standard deviations, target less source",
+        yaxis={"type": "category", "autorange": "reversed", "automargin": True},
+        legend=_LEGEND,
     )
     return figure
 

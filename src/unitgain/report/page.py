@@ -4,6 +4,7 @@ Whatever comes from a run, a configuration or a folder's name is escaped by the 
 figures by `unitgain.report.interactive`; a content security policy refuses everything from elsewhere.
 """
 
+import base64
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from unitgain import __version__
 from unitgain.errors import DataError
 from unitgain.report import views
 from unitgain.report.comparison import shown
+from unitgain.report.shifted import MOST_PICTURES, MOST_RUNS, ShiftedRun, shifted_runs
+from unitgain.report.shifted import heading as shift_heading
+from unitgain.report.shifted import table_rows as shift_rows
 from unitgain.report.views import SEED, RunGroup
 from unitgain.runs import RunDirectory, RunsTable, atomic_write
 
@@ -30,6 +34,10 @@ _METRICS = 4
 
 _HEATMAPS = 10
 """Pairs of keys that the heatmap can be switched between."""
+
+
+_FEATURES = 12
+"""Of a figure of balance."""
 
 
 @final
@@ -113,7 +121,9 @@ def _content(table: RunsTable, question: Question) -> dict[str, Any]:
     found = _comparison(table, question)
     base = _baseline(table, question, groups)
     runs = _runs(table, question, base)
-    plots = _plots(table, question, groups)
+    shifted = shifted_runs(table)
+    short_metric = question.metric.rpartition("/")[2]
+    plots, shift_plots = _plots(table, question, groups), _shift_plots(shifted)
     status = Counter(table.frame["status"].tolist())
     return {
         "metric": question.metric,
@@ -126,8 +136,14 @@ def _content(table: RunsTable, question: Question) -> dict[str, Any]:
         "runs": runs,
         "failures": [run for run in runs if run["status"] != "finished"],
         "figures": plots,
+        "shifted": {run.row: run for run in shifted},
+        "pictures": {run.row: _pictures(run) for run in shifted[:MOST_PICTURES]},
+        "shift_heading": shift_heading(short_metric),
+        "shift_rows": shift_rows(shifted, short_metric),
+        "shift_figures": shift_plots,
         "figure_data": {
-            plot.name: [figure.to_plotly_json() for figure in plot.figures] for plot in plots
+            plot.name: [figure.to_plotly_json() for figure in plot.figures]
+            for plot in (*plots, *shift_plots)
         },
         "baseline": {
             "name": runs[base]["name"],
@@ -311,6 +327,44 @@ def _plots(table: RunsTable, question: Question, groups: Sequence[RunGroup]) -> 
             )
         )
     return plots
+
+
+def _shift_plots(runs: Sequence[ShiftedRun]) -> list[_Plot]:
+    """Reliability diagrams and balance of the first runs, switched between by run."""
+    from unitgain.report import interactive
+
+    plots = []
+    for name, title, caption, chosen in (
+        (
+            "calibration",
+            "Reliability",
+            "Accuracy against confidence: validation rows, these weighted as the target, and target rows.",
+            [(r.name, interactive.plot_calibration(r.calibration)) for r in runs if r.calibration],
+        ),
+        (
+            "balance",
+            "Balance",
+            f"Difference of the means of target and source; the {_FEATURES} features that differ most.",
+            [(r.name, interactive.plot_balance(r.balance()[:_FEATURES])) for r in runs],
+        ),
+    ):
+        few = chosen[:MOST_RUNS]
+        if few:
+            rest = (
+                "" if len(few) == len(chosen) else f" The first {len(few)} of {len(chosen)} runs."
+            )
+            names = [each for each, _ in few] if len(few) > 1 else []
+            drawn = [figure for _, figure in few]
+            plots.append(_Plot(name, title, caption + rest, drawn, names, "run"))
+    return plots
+
+
+def _pictures(run: ShiftedRun) -> list[tuple[str, str]]:
+    """What a run's own figures show, and each as the address of an image."""
+    return [
+        (f"{run.name}: {text}", f"data:image/png;base64,{base64.b64encode(png).decode()}")
+        for text, png in run.pictures()
+    ]
 
 
 def _plotly() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unitgain.report import views
 from unitgain.report._style import INK, MUTED, save, style
+from unitgain.report.shifted import correction_figures, shifted_runs
 from unitgain.report.views import LEVEL, Curve, Effects, Foretold, Heatmap, Parallel, Profile
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def write_figures(
         figures["overview"] = draw_overview(curves, means, quantities["grad_preactivation"], over)
     if (both := views.foretold(table, groups)) is not None:
         figures["foretold"] = draw_foretold(both, columns)
+    figures |= correction_figures(shifted_runs(table), metric.rpartition("/")[2], WIDTHS[2])
     return [path for name, figure in figures.items() for path in save(figure, folder, name, KINDS)]
 
 
