@@ -18,7 +18,7 @@ TILTED = {"_target_": "unitgain.data.shifts.PCATilt", "strength": 2.0}
 def test_target_rows_are_weighted_by_the_ratio_of_the_run(make_spec):
     spec = make_spec(shift=TILTED, weighting={"_target_": "unitgain.shift.Classifier", "seed": 3})
     table = open_data(spec)
-    val_N, test_M = input_weights(spec, table)
+    val_N, test_M = input_weights(table)
     train, val, test = table.split.parts()
     assert torch.equal(val_N, torch.from_numpy(table.importance.full_N[val]))
     x = torch.from_numpy(table.x)
@@ -26,7 +26,7 @@ def test_target_rows_are_weighted_by_the_ratio_of_the_run(make_spec):
     assert test_M.numpy() == pytest.approx(ratio(x[test]).numpy())
     oracle = make_spec(shift=TILTED, weighting={"_target_": "unitgain.shift.Oracle"})
     table = open_data(oracle)
-    for found, rows in zip(input_weights(oracle, table), (val, test), strict=True):
+    for found, rows in zip(input_weights(table), (val, test), strict=True):
         assert found.numpy() == pytest.approx(table.shifted.ratio[rows])
 
 

@@ -1,6 +1,6 @@
 """Weights of source rows for the target that they are to speak for.
 
-Shapes: N rows of the table.
+Shapes: N rows of the table, M of them test rows.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,7 @@ class Importance:
     Attributes:
         full_N: (N,) the estimated w = p_target / p_source of training and validation rows, with mean one over the
             training rows; 1 for test rows, which are the target already.
+        target_M: (M,) the same w at test rows, for what weighs these too, such as conformal sets.
         training_N: (N,) what training takes: w^exponent, bounded, with mean one over the training rows; 1 elsewhere.
         diagnostics: of ``full_N`` over the training rows.
         details: what the estimator chose by cross-validation.
@@ -35,6 +36,7 @@ class Importance:
     """
 
     full_N: Floats
+    target_M: Floats
     training_N: Floats
     diagnostics: "Diagnostics"
     details: Mapping[str, float]
@@ -75,7 +77,7 @@ def estimate_importance(
                 f"weighting: oracle needs the true weights, but a shift of kind {shifted.kind} knows none; "
                 "choose weighting=classifier"
             )
-        full_N[source] = shifted.ratio[source]
+        full_N[source], target_M = shifted.ratio[source], shifted.ratio[split.test]
     else:
         estimator = instantiate(node, _key_="weighting")
         if not isinstance(estimator, Estimator):
@@ -86,11 +88,12 @@ def estimate_importance(
         train, target = (torch.from_numpy(x_ND[rows]) for rows in (split.train, split.test))
         ratio = estimator.fit(train, target, generator)
         full_N[source] = ratio(torch.from_numpy(x_ND[source])).numpy()
+        target_M = ratio(target).numpy()
         details = dict(ratio.details)
     weight_N = torch.from_numpy(full_N[split.train])
     training_N = np.ones(len(x_ND))
     training_N[split.train] = training_weights(full_N[split.train], node.power, node.largest)
-    return Importance(full_N, training_N, diagnose(weight_N), details)
+    return Importance(full_N, target_M, training_N, diagnose(weight_N), details)
 
 
 def training_weights(weight_N: Floats, exponent: float, largest: float | None) -> Floats:

@@ -184,7 +184,7 @@ def correction_of(directory: Path, *, folds: int = 5) -> Correction:
         # A corrected network's posteriors are the target's already.
         label, no_label = _label(table, plain.read(val), plain.read(test), seeded(seed))
         class_weight_C = label.ratio.weight_C if label is not None and label.holds else None
-        weights = input_weights(spec, table)
+        weights = input_weights(table)
         return Correction(
             spec=spec,
             table=table,

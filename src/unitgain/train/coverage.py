@@ -4,16 +4,14 @@ Shapes: N validation rows, M target rows, C classes, T targets.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from unitgain.data import Prepared, Split, prepare
+from unitgain.data import Prepared
 from unitgain.shift import conformal_interval, conformal_sets, weighted_threshold
-from unitgain.spec import RunSpec
 from unitgain.train.representations import Representations
 
 COVERAGE = 0.9
@@ -44,29 +42,16 @@ class Coverage:
         return asdict(self)
 
 
-def input_weights(spec: RunSpec, table: Prepared) -> tuple[Tensor, Tensor]:
-    """The full weights of validation rows (N,) and of target rows (M,), by one ratio.
-
-    The ratio is the run's: fitted again on training rows against target rows, it is evaluated at target rows too.
+def input_weights(table: Prepared) -> tuple[Tensor, Tensor]:
+    """The full weights of validation rows (N,) and of target rows (M,), by the ratio of a run that corrects.
 
     Args:
-        spec: of a run that corrects.
         table: of that run.
     """
-    split, shifted = table.split, table.shifted
-    # Target rows stand in the table once more, as rows to be weighted.
-    rows = np.concatenate([np.arange(shifted.table.n_rows), split.test])
-    again = np.arange(shifted.table.n_rows, len(rows))
-    doubled = replace(
-        shifted,
-        table=shifted.table.take(rows),
-        split=Split(split.train, np.concatenate([split.val, again]), split.test),
-        ratio=None if shifted.ratio is None else shifted.ratio[rows],
-    )
-    importance = prepare(doubled, node=spec.data, weighting=spec.weighting, fitted=table).importance
+    importance = table.importance
     assert importance is not None
-    val_N, test_M = (torch.from_numpy(importance.full_N[rows]) for rows in (split.val, again))
-    return val_N, test_M
+    full_N, target_M = importance.full_N[table.split.val], importance.target_M
+    return torch.from_numpy(full_N), torch.from_numpy(target_M)
 
 
 def conformal_coverage(
