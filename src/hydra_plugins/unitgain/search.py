@@ -40,4 +40,6 @@ class OptunaSweeper(Sweeper):
         """
         from unitgain.cli._search import search
 
+        assert self.config is not None
+        assert self.launcher is not None
         search(self.task, self.config, self.launcher)

@@ -22,7 +22,7 @@ from unitgain.errors import ConfigError, DataError, explained
 from unitgain.runs import RunDirectory
 from unitgain.spec import RunSpec, close_match, instantiate, locate
 from unitgain.sweep.job import Ending
-from unitgain.sweep.storage import public
+from unitgain.sweep.storage import Direction, public
 
 if TYPE_CHECKING:
     import optuna
@@ -55,7 +55,7 @@ class Options:
     """
 
     sampler: Mapping[str, Any]
-    direction: tuple[str, ...]
+    direction: tuple[Direction, ...]
     objectives: tuple[str, ...]
     storage: str | None
     study_name: str | None
@@ -81,7 +81,7 @@ class Options:
         rate = given["max_failure_rate"]
         if type(rate) not in (int, float) or not 0 <= rate <= 1:
             lines.append(f"hydra.sweeper.max_failure_rate: must be from 0 to 1, got {rate}")
-        direction = tuple(_listed(given["direction"]))
+        direction = cast("tuple[Direction, ...]", tuple(_listed(given["direction"])))
         lines += [
             f"hydra.sweeper.direction: must be minimize or maximize, got {each}"
             for each in direction
@@ -124,7 +124,7 @@ class SearchSweep:
     options: Options
     space: "Space"
     objectives: tuple[str, ...]
-    directions: tuple[str, ...]
+    directions: tuple[Direction, ...]
     study: "optuna.Study | None" = None
     _known: dict[tuple[str, ...], "Result"] = field(default_factory=dict)
     _launched: int = 0
@@ -235,7 +235,6 @@ class SearchSweep:
             options.max_failure_rate,
             extend,
         )
-        task.total = batches.left()
         try:
             batches.run(partial(self._train, task, launcher))
         finally:
@@ -269,7 +268,7 @@ class SearchSweep:
         run = None if directory is None else directory.name
         if ending.status != "finished":
             return Result(ending.status, cause=ending.cause, run=run)
-        values = (ending.value,)
+        values: tuple[float, ...] = (ending.value,)
         if self.options.objectives:
             assert directory is not None
             summary = RunDirectory(directory).read_summary() or {}
@@ -299,6 +298,7 @@ class SearchSweep:
 
     def _write_results(self, study: "optuna.Study", directory: Path) -> None:
         best = best_trials(study)
+        found: dict[str, Any]
         if len(self.directions) > 1:
             found = {"solutions": [{"params": t.params, "values": list(t.values)} for t in best]}
         elif best:
@@ -354,7 +354,9 @@ def _checked_spec(space: "Space", composer: Composer) -> RunSpec:
     return specs[0]
 
 
-def _directions(options: Options, objectives: Sequence[str], spec: RunSpec) -> tuple[str, ...]:
+def _directions(
+    options: Options, objectives: Sequence[str], spec: RunSpec
+) -> tuple[Direction, ...]:
     unseen = [name for name in options.objectives if name.startswith(("test/", "train/"))]
     strange = [n for n in options.objectives if not n.startswith("val/") and n not in COUNTED]
     lines = [
@@ -376,7 +378,7 @@ def _directions(options: Options, objectives: Sequence[str], spec: RunSpec) -> t
                 f"hydra.sweeper.direction: is needed for {objectives[better.index(None)]}; write minimize or "
                 "maximize, or a list of them, one for each objective"
             )
-        return tuple(map(str, better))
+        return tuple(each for each in better if each is not None)
     if len(options.direction) != len(objectives):
         raise ConfigError(
             f"hydra.sweeper.direction: must have one for each of {', '.join(objectives)}, got "
@@ -391,11 +393,12 @@ def _directions(options: Options, objectives: Sequence[str], spec: RunSpec) -> t
     return options.direction
 
 
-def _better(name: str, spec: RunSpec) -> str | None:
+def _better(name: str, spec: RunSpec) -> Direction | None:
     if name in COUNTED:
         return "minimize"
     mode = spec.model_copy(update={"monitor": name}).monitor_mode
-    return None if mode is None else f"{mode}imize"
+    directions: dict[str | None, Direction] = {"min": "minimize", "max": "maximize"}
+    return directions.get(mode)
 
 
 def _found(returned: JobReturn) -> tuple[Ending, Path | None]:

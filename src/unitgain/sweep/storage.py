@@ -5,12 +5,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from unitgain.errors import ConfigError
 
 if TYPE_CHECKING:
     import optuna
+
+Direction = Literal["minimize", "maximize"]
 
 TRIES = 4
 """So often a database is asked before it is said not to be there."""
@@ -19,7 +21,7 @@ TRIES = 4
 def open_study(
     name: str | None,
     storage: str | None,
-    directions: Sequence[str],
+    directions: Sequence[Direction],
     sampler: "optuna.samplers.BaseSampler",
 ) -> "optuna.Study":
     """A study, new or as it was left.
