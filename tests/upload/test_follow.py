@@ -64,6 +64,7 @@ def test_the_server_knows_what_the_run_is(train, following, peer):
     assert run.values["overrides"] == typed
     assert run.values["choices"]["data"] == "iris"
     assert run.values["choices"]["init"] == "he"
+    assert run.values["choices"]["activation"] == "relu"
     # Resolved: what nobody typed is there too.
     assert run.values["optimizer"]["betas"] == [0.9, 0.999]
     assert run.values["environment"]["versions"]["torch"]

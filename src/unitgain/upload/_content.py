@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from unitgain.errors import DataError
-from unitgain.runs import RunDirectory, read_gradients, read_metrics
+from unitgain.runs import RunDirectory, option_name, read_gradients, read_metrics
 
 Row = tuple[int, dict[str, float]]
 
@@ -31,7 +31,7 @@ def config_of(run: RunDirectory, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The component that each group has.
+    """The option of each group, as one types it; a component of one's own by its dotted path.
 
     Example:
         >>> choices({"init": {"_target_": "unitgain.nn.init.he", "gain": 1.0}, "metrics": {}, "seed": 0})
@@ -44,7 +44,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(node, Mapping):
             continue
         if "_target_" in node:
-            found[key] = node["_target_"].rpartition(".")[2]
+            found[key] = option_name(key, node["_target_"])
         elif node and all(isinstance(n, Mapping) and "_target_" in n for n in node.values()):
             found[key] = sorted(node)
     return found
