@@ -62,7 +62,7 @@ def train(monkeypatch):
     module = ModuleType("unitgain.train")
     state = SimpleNamespace(calls=[], ending=lambda spec: {}, evaluated={})
 
-    def fit(specs, directories, *, overrides=None, resume=False):
+    def fit(specs, directories, *, overrides=None, resume=False, watch=None):
         [spec], [directory] = specs, directories
         state.calls.append(
             SimpleNamespace(spec=spec, directory=directory, overrides=overrides, resume=resume)

@@ -130,6 +130,7 @@ def test_a_plan_needs_packs(arguments, line, capsys):
         ("workers=0", "workers: must be a whole number of at least 1, or null, got 0"),
         ("max_members=1.5", "max_members: must be a whole number of at least 1, or null, got 1.5"),
         ("memory=2", "memory: must be above 0 and at most 1, got 2"),
+        ("hang_s=0", "hang_s: must be a number of seconds above 0, or null, got 0"),
         ("memory=null", "memory: must be above 0 and at most 1, got None"),
     ],
 )

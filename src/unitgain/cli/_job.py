@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,12 +19,13 @@ from omegaconf import DictConfig
 from unitgain.cli._command import Exit
 from unitgain.cli._conf import plain
 from unitgain.cli._shift import report_shift
-from unitgain.cli._show import show_job, show_job_end, show_run
-from unitgain.cli._sweep import typed
+from unitgain.cli._show import show_job, show_job_end, show_job_held, show_run
+from unitgain.cli._sweep import epochs_of, typed
 from unitgain.errors import UnitgainError, UnitgainWarning
+from unitgain.runs import ClaimLostError, Claims, RunDirectory, write_plan
 from unitgain.spec import RunSpec, parse
 from unitgain.spec._shift import NoShiftNode, UniformNode
-from unitgain.sweep.job import Ending, mark_failed, start_of
+from unitgain.sweep.job import Ending, Guard, Job, mark_failed, start_of
 
 if TYPE_CHECKING:
     from unitgain.cli._packed import PackedSweep
@@ -80,6 +82,7 @@ class Task:
     packed: "PackedSweep | None" = None
     search: "SearchSweep | None" = None
     outcomes: list[Outcome] = field(default_factory=list)
+    held: list[Job] = field(default_factory=list)
     error: Exception | None = None
     sweep_dir: Path | None = None
 
@@ -88,48 +91,103 @@ class Task:
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
             return self._one_of_many(config, hydra)
-        directory = Path(hydra.runtime.output_dir)
+        directory, claims = Path(hydra.runtime.output_dir), Claims()
         try:
             spec = parse(plain(config))
-            result = _train(spec, directory, tuple(typed(hydra, "task")))
+            if not RunDirectory(directory).config.exists():
+                claims.wait(directory)
+            result = _train(spec, directory, tuple(typed(hydra, "task")), claims)
             show_run(result, draw(spec, result.directory))
             if spec.weighting.corrects and result.status == "finished":
                 report_shift(result.directory)
         except Exception as error:
-            _remove_empty(directory)
             self.error = error
             return math.nan
+        finally:
+            claims.close()
+            _remove_empty(directory)
         self.outcomes.append(Outcome(0, (), Ending.of_result(result), spec, directory))
         return self.outcomes[-1].ending.value
 
     def _one_of_many(self, config: DictConfig, hydra: HydraConf) -> float:
-        """Run one job of a multirun, unless it was done before."""
+        """Run one job of a multirun, unless it was done before, or another process is at it."""
         directory, overrides = Path(hydra.runtime.output_dir), tuple(typed(hydra, "task"))
-        number, begun, spec = int(hydra.job.num), False, None
+        number = int(hydra.job.num)
         self.sweep_dir = Path(hydra.sweep.dir)
         show_job(number, self.total, self.own(overrides))
         try:
             spec = parse(plain(config))
-            start = start_of(spec, directory)
-            ending, begun, verdict = start.ending, True, ""
-            if ending is None:
-                result = _train(spec, directory, overrides, resume=start.resume)
-                ending, verdict = Ending.of_result(result), result.verdict
-            show_job_end(ending, spec.monitor, verdict, before=start.ending is not None)
         except Exception as error:
             _remove_empty(directory)
-            ending = Ending.of_error(error)
-            if begun:
-                mark_failed(directory, ending.cause or "")
-            if not self.collect:
+            return self._ended(Outcome(number, self.own(overrides), Ending.of_error(error)), error)
+        job = Job(number, overrides, spec, directory)
+        if self.total is None:
+            write_plan(
+                self.sweep_dir, {os.path.relpath(directory, self.sweep_dir): epochs_of(spec)}
+            )
+        return self._run(job, wait=not self.collect or self.total is None)
+
+    def finish(self) -> None:
+        """Wait for the jobs that other processes were at, and train what those leave."""
+        while self.held:
+            job = self.held.pop(0)
+            show_job(job.number, self.total, self.own(job.overrides))
+            self._run(job, wait=True)
+
+    def _run(self, job: Job, *, wait: bool) -> float:
+        """Claim a job and run it; where another process is at it, wait until that ends or keep it for later."""
+        claims, failure = Claims(), None
+        try:
+            holder = claims.take(job.directory)
+            if holder is not None and not wait:
+                show_job_held(str(holder))
+                self.held.append(job)
+                return math.nan
+            if holder is not None:
+                claims.outlast(job.directory)
+            ending = self._ending(job, claims, waited=holder is not None)
+        except ClaimLostError:
+            claims.release_lost()
+            return self._run(job, wait=True)
+        except Exception as error:
+            ending, failure = Ending.of_error(error), error
+        finally:
+            claims.close()
+            _remove_empty(job.directory)
+        own = self.own(job.overrides)
+        return self._ended(Outcome(job.number, own, ending, job.spec, job.directory), failure)
+
+    def _ending(self, job: Job, claims: Claims, *, waited: bool) -> Ending:
+        """Train a job, unless that was done before; one that failed elsewhere just now isn't tried again."""
+        start = start_of(job.spec, job.directory)
+        ending, verdict = start.ending, ""
+        status, cause = RunDirectory(job.directory).standing()
+        if waited and status == "failed":
+            ending = Ending("failed", cause=cause)
+        before = ending is not None
+        if ending is None:
+            try:
+                result = _train(job.spec, job.directory, job.overrides, claims, resume=start.resume)
+            except ClaimLostError:
                 raise
-            if not ending.expected:
+            except Exception as error:
+                mark_failed(job.directory, Ending.of_error(error).cause or "")
+                raise
+            ending, verdict = Ending.of_result(result), result.verdict
+        show_job_end(ending, job.spec.monitor, verdict, before=before)
+        return ending
+
+    def _ended(self, outcome: Outcome, error: Exception | None) -> float:
+        """Keep how a job ended, or raise what ended it."""
+        if error is not None:
+            if not self.collect:
+                raise error
+            if not outcome.ending.expected:
                 traceback.print_exception(error)
-        outcome = Outcome(number, self.own(overrides), ending, spec, directory)
         self.outcomes.append(outcome)
         if outcome.exit is Exit.INTERRUPTED:
             raise KeyboardInterrupt
-        return ending.value
+        return outcome.ending.value
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """The overrides that tell a job from the others."""
@@ -179,7 +237,6 @@ def _draw_split(spec: RunSpec, directory: Path) -> list[Path]:
 
     from unitgain.data import open_data
     from unitgain.report.split import WeightFacts, split_figure
-    from unitgain.runs import RunDirectory
     from unitgain.shift import diagnose
 
     with warnings.catch_warnings():
@@ -198,12 +255,17 @@ def _draw_split(spec: RunSpec, directory: Path) -> list[Path]:
 
 
 def _train(
-    spec: RunSpec, directory: Path, overrides: tuple[str, ...], *, resume: bool = False
+    spec: RunSpec,
+    directory: Path,
+    overrides: tuple[str, ...],
+    claims: Claims,
+    *,
+    resume: bool = False,
 ) -> "RunResult":
     from unitgain.train import fit
 
     gc.enable()
-    [result] = fit([spec], [directory], overrides=[overrides], resume=resume)
+    [result] = fit([spec], [directory], overrides=[overrides], resume=resume, watch=Guard(claims))
     return result
 
 

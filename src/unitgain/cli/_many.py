@@ -77,6 +77,7 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
     interrupted = False
     try:
         multirun(hydra, name, task, overrides, jobs and planned_epochs(composer, jobs, config))
+        task.finish()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
     except KeyboardInterrupt:

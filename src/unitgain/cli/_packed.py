@@ -31,11 +31,13 @@ class Options:
         workers: processes; None is one a GPU, or one for every ``trainer.threads`` cores.
         max_members: of one pack; None leaves it to memory and caches.
         memory: the share of the free memory that all workers together may take.
+        hang_s: a worker that takes no step for so many seconds is ended; None waits for ever.
     """
 
     workers: int | None
     max_members: int | None
     memory: float
+    hang_s: float | None
 
     @classmethod
     def of(cls, config: DictConfig) -> "Options":
@@ -54,6 +56,11 @@ class Options:
             lines.append(
                 f"hydra.launcher.memory: must be above 0 and at most 1, got {given.memory}"
             )
+        hang = given.hang_s
+        if hang is not None and not (type(hang) in (int, float) and 0 < hang < math.inf):
+            lines.append(
+                f"hydra.launcher.hang_s: must be a number of seconds above 0, or null, got {hang}"
+            )
         for key, has_it in (
             ("hydra.job.chdir", job.chdir),
             ("hydra.job.env_set", job.env_set),
@@ -66,7 +73,7 @@ class Options:
                 )
         if lines:
             raise ConfigError(*lines)
-        return cls(given.workers, given.max_members, float(given.memory))
+        return cls(given.workers, given.max_members, float(given.memory), hang)
 
 
 @dataclass
@@ -192,7 +199,7 @@ class PackedSweep:
         """Workers for these jobs; on the CPU where torch can't use the GPUs that are there."""
         gpus, workers = self._places(jobs)
         threads = max(job.spec.trainer.threads for job in jobs)
-        pool = Pool(workers, threads, gpus, self.options.memory)
+        pool = Pool(workers, threads, gpus, self.options.memory, self.options.hang_s)
         if not gpus or pool.finds_gpu():
             return pool
         pool.close()

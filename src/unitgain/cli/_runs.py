@@ -4,9 +4,13 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unitgain.cli._command import Command, Exit, parsed
 from unitgain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unitgain.runs import Claims
 
 SAME_BITS = 0.0
 ROUNDING = 1e-5
@@ -38,8 +42,21 @@ def resume(argv: Sequence[str]) -> int:
     directory = run_directory(
         "resume", argv, "go on with an interrupted run from its last checkpoint"
     )
+    from unitgain.runs import Claims, RunDirectory
+
+    claims = Claims()
+    try:
+        if RunDirectory(directory).status not in ("finished", "diverged"):
+            claims.wait(directory)
+        return _resume(directory, claims)
+    finally:
+        claims.close()
+
+
+def _resume(directory: Path, claims: "Claims") -> int:
     from unitgain.runs import RunDirectory
     from unitgain.spec import parse
+    from unitgain.sweep.job import Guard
 
     run = RunDirectory(directory)
     spec = parse(run.read_config())
@@ -57,7 +74,7 @@ def resume(argv: Sequence[str]) -> int:
     from unitgain.upload import uploading, wants_upload
 
     with uploading(wanted=wants_upload(run.read_config()), hold=True):
-        [result] = fit([spec], [directory], resume=True)
+        [result] = fit([spec], [directory], resume=True, watch=Guard(claims))
         show_run(result, draw(spec, directory))
     return exit_of(result)
 

@@ -91,6 +91,11 @@ def show_job_end(ending: Ending, monitor: str, verdict: str, *, before: bool) ->
     prose(console, verdict, indent="  ")
 
 
+def show_job_held(holder: str) -> None:
+    """The line below a job of a multirun that is kept for the end."""
+    _line(Console(highlight=False), Text(f"  {holder} trains it; looked at again at the end"))
+
+
 def prose(console: Console, text: str, indent: str = "") -> None:
     """Sentences are for reading: broken between words, at no more than a book's line."""
     width = min(console.width, LINE)

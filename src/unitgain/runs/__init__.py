@@ -14,7 +14,7 @@ from unitgain.runs._checkpoints import (
     read_sealed,
     write_sealed,
 )
-from unitgain.runs._claims import ClaimLostError, Claims, Holder, Patience, holder_of
+from unitgain.runs._claims import LOOK_S, ClaimLostError, Claims, Holder, Patience, holder_of
 from unitgain.runs._compare import (
     Differences,
     Same,
@@ -34,6 +34,7 @@ from unitgain.runs._standing import Standing, SweepStanding, read_standing, writ
 from unitgain.runs._table import RunsTable, read_runs
 
 __all__ = [
+    "LOOK_S",
     "Batch",
     "Checkpoint",
     "ClaimLostError",

@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from unitgain.errors import ConfigError
+from unitgain.errors import ConfigError, UnitgainError
 from unitgain.runs._atomic import discard, write_temporary
 
 LEASE_S = 120.0
 """Without a sign of life for so long, a holder counts as dead."""
+LOOK_S = 0.5
+"""Seconds between two looks at a claim of somebody else."""
 _BEATS = 4
 """Signs of life in a lease."""
 _NAME = re.compile(r"claim-(\d+)\.json")
@@ -121,7 +123,7 @@ class Patience:
         return now - since > holder.lease_s
 
 
-class ClaimLostError(Exception):
+class ClaimLostError(UnitgainError):
     """Another process has taken a run over, since this one was silent for a lease."""
 
 
@@ -213,7 +215,17 @@ class Claims:
             if first:
                 print(f"{holder} has been silent; waiting {holder.lease_s:g} s for a sign of life")
             first = False
-            time.sleep(min(1.0, holder.lease_s / 20))
+            time.sleep(min(LOOK_S, holder.lease_s / 20))
+
+    def outlast(self, folder: Path) -> None:
+        """Claim a run directory as soon as its holder has ended or is dead."""
+        patience = Patience()
+        expired: str | None = None
+        while (holder := self.take(folder, expired)) is not None:
+            if patience.expired(holder):
+                expired = holder.token
+            else:
+                time.sleep(LOOK_S)
 
     def release(self, folder: Path) -> None:
         """Give a claim back, if this process has it, and the folder too where nothing is in it."""
@@ -233,6 +245,11 @@ class Claims:
         for folder in list(self._held):
             self.release(folder)
 
+    def release_lost(self) -> None:
+        """Forget the claims that others have taken over."""
+        for folder in list(self._lost):
+            self.release(folder)
+
     def check(self) -> None:
         """Refuse to go on with runs that others have taken over; quick enough for each step.
 
@@ -242,7 +259,11 @@ class Claims:
         if self._held and _clock() - self._beaten > self._lease_s / 2:
             self._beat()  # this process stood still: its thread did, too
         if self._lost:
-            raise ClaimLostError(f"{next(iter(self._lost))} was taken over by another process")
+            raise ClaimLostError(
+                f"{next(iter(self._lost))}: must be trained by a process that gives a sign of life "
+                f"every {self._lease_s:g} s, but this one stood still, and the run was taken over "
+                "by another process; leave it to that one"
+            )
 
     def close(self) -> None:
         """Give all claims back, and end the thread."""

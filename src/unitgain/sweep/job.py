@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 from unitgain.errors import CheckpointError, ConfigError, UnitgainError, raised
-from unitgain.runs import RunDirectory, newest_valid
+from unitgain.runs import Claims, RunDirectory, newest_valid
 from unitgain.spec import RunSpec, parse, run_hash
 
 if TYPE_CHECKING:
@@ -85,6 +85,33 @@ class Start:
     resume: bool = False
     checkpoint: bool = False
     epoch: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Guard:
+    """Follows a fit in this process, and ends it if another process has taken its run over.
+
+    Args:
+        claims: of this process.
+    """
+
+    claims: Claims
+
+    def stop(self) -> bool:
+        """Never.
+
+        Raises:
+            ClaimLostError: the run is another process's.
+        """
+        self.claims.check()
+        return False
+
+    def epoch(self, done: int, epochs: int, running: int, member_steps: int) -> None:
+        """An epoch is over."""
+
+    def ended(self, k: int, result: "RunResult") -> None:
+        """A run's files are on disk."""
 
 
 def start_of(spec: RunSpec, directory: Path) -> Start:

@@ -5,10 +5,11 @@ import re
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -17,9 +18,10 @@ from types import FrameType
 from typing import Any, Protocol, final
 
 from unitgain.errors import ConfigError
+from unitgain.runs import LOOK_S, Claims, Patience, RunDirectory, holder_of
 from unitgain.sweep.job import Ending, Job, mark_failed
 from unitgain.sweep.plan import Pack
-from unitgain.sweep.worker import Done, Ended, Epoch, Message, Note, Order, Ready, serve
+from unitgain.sweep.worker import Done, Ended, Epoch, Held, Message, Note, Order, Ready, serve
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -64,24 +66,28 @@ class Listener(Protocol):
 @final
 @dataclass(eq=False)
 class _Worker:
-    """A process, and what it is at."""
+    """A process, what it is at, and when it was last seen to go on."""
 
     process: BaseProcess
     connection: "Connection[Any, Any]"
     log: Path
     gpu: str | None
+    pulse: Any
     ready: bool = False
     task: "_Task | None" = None
+    felt: int = 0
+    felt_at: float = 0.0
+    hung: bool = False
 
 
 @final
 @dataclass(eq=False)
 class _Task:
-    """Members of a pack that are still to end."""
+    """Members of a pack that are still to end; and claims of the dead on them."""
 
     pack: Pack
     left: dict[int, Job]
-    resume: bool
+    expired: dict[Path, str] = field(default_factory=dict)
 
     def order(self, memory: float) -> Order:
         """What a worker is sent; its members are numbered anew."""
@@ -91,8 +97,8 @@ class _Task:
             tuple(job.spec for job in jobs),
             tuple(job.directory for job in jobs),
             tuple(job.overrides for job in jobs),
-            self.resume,
             memory,
+            self.expired,
         )
 
 
@@ -108,13 +114,22 @@ class Pool:
         threads: of each.
         gpus: a worker each for these; none for workers that train on the CPU.
         memory: the share of a GPU's free memory that a pack may take.
+        hang_s: a worker that takes no step for so long hangs, and is ended; None waits for ever.
     """
 
     def __init__(
-        self, workers: int, threads: int, gpus: Sequence[str] = (), memory: float = 0.5
+        self,
+        workers: int,
+        threads: int,
+        gpus: Sequence[str] = (),
+        memory: float = 0.5,
+        hang_s: float | None = None,
     ) -> None:
         self._most, self._threads, self._gpus = workers, threads, list(gpus)
-        self._memory = memory
+        self._memory, self._hang_s = memory, hang_s
+        self._held: list[tuple[Pack, Job]] = []
+        self._patience = Patience()
+        self._looked_at = 0.0
         self._forks = not gpus and "forkserver" in get_all_start_methods()
         self._context: Any = get_context("forkserver" if self._forks else "spawn")
         self._stop = self._context.RawValue("i", 0)
@@ -163,11 +178,14 @@ class Pool:
                 the second one, at once.
             ConfigError: workers can't be started.
         """
-        waiting = deque(
-            _Task(pack, dict(enumerate(pack.jobs)), pack.start.resume) for pack in packs
-        )
+        waiting = deque(_Task(pack, dict(enumerate(pack.jobs))) for pack in packs)
+        self._held.clear()
         with self._interruptible():
-            while any(worker.task for worker in self._workers) or (waiting and not self._stopped):
+            while any(worker.task for worker in self._workers) or (
+                (waiting or self._held) and not self._stopped
+            ):
+                self._look_at_held(waiting, listener)
+                self._end_hung()
                 if waiting and not self._stopped:
                     self._hand_out(waiting, listener)
                 sources = {worker.connection: worker for worker in self._workers}
@@ -195,19 +213,20 @@ class Pool:
 
     def _spawn(self, gpu: str | None) -> _Worker:
         ours, theirs = self._context.Pipe()
+        pulse = self._context.RawValue("L", 0)
         log = Path(self._logs.name) / f"{self._count}.txt"
         self._count += 1
         settings = self._settings(gpu)
         process = self._context.Process(
             target=serve,
-            args=(theirs, self._stop, log, {**os.environ, **settings}),
+            args=(theirs, self._stop, pulse, log, {**os.environ, **settings}),
             name=f"unitgain-{self._count}",
             daemon=True,
         )
         with _environment(settings):
             process.start()
         theirs.close()
-        return _Worker(process, ours, log, gpu)
+        return _Worker(process, ours, log, gpu, pulse)
 
     def _settings(self, gpu: str | None) -> dict[str, str]:
         """The environment variables of a worker that differ from this process's."""
@@ -219,7 +238,7 @@ class Pool:
         self._fill(len(waiting) + sum(worker.task is not None for worker in self._workers))
         for worker in self._workers:
             if worker.ready and worker.task is None and waiting:
-                worker.task = waiting.popleft()
+                worker.task, worker.felt_at = waiting.popleft(), time.monotonic()
                 worker.connection.send(worker.task.order(self._memory))
                 listener.started(worker.task.pack)
 
@@ -229,7 +248,7 @@ class Pool:
         except (EOFError, OSError):
             self._bury(worker, waiting, listener)
             return
-        task = worker.task
+        task, worker.felt_at = worker.task, time.monotonic()
         match message:
             case Ready():
                 worker.ready = True
@@ -239,15 +258,52 @@ class Pool:
                 listener.epoch(task.pack, message)
             case Ended(member, ending) if task:
                 listener.ended(task.left.pop(member), ending)
+            case Held(member, holder) if task:
+                self._held.append((task.pack, task.left.pop(member)))
+                listener.note(f"{holder} trains runs of this sweep, too; they are waited for")
             case Done() if task:
                 worker.task = None
                 listener.done(task.pack)
+
+    def _look_at_held(self, waiting: deque[_Task], listener: Listener) -> None:
+        """Take up the runs that other processes have ended or left; one that failed there isn't tried again."""
+        if not self._held or time.monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        held, free = self._held, dict[int, _Task]()
+        self._held = []
+        for pack, job in held:
+            holder = holder_of(job.directory)
+            if holder is not None and not self._patience.expired(holder):
+                self._held.append((pack, job))
+                continue
+            status, cause = RunDirectory(job.directory).standing()
+            if holder is None and status == "failed":
+                listener.ended(job, Ending("failed", cause=cause))
+                continue
+            task = free.setdefault(id(pack), _Task(pack, {}))
+            task.left[len(task.left)] = job
+            if holder is not None:
+                task.expired[job.directory] = holder.token
+        waiting.extend(free.values())
+
+    def _end_hung(self) -> None:
+        """Kill workers that take no step; what becomes of their packs is as of any that died."""
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.pulse.value != worker.felt:
+                worker.felt, worker.felt_at = worker.pulse.value, now
+            elif self._hang_s and worker.task and now - worker.felt_at > self._hang_s:
+                worker.hung = True
+                worker.process.kill()
 
     def _bury(self, worker: _Worker, waiting: deque[_Task], listener: Listener) -> None:
         """Go on without a worker that died: its pack is tried again in halves, down to one member."""
         worker.process.join()
         self._workers.remove(worker)
         how, task = _how_it_ended(worker), worker.task
+        if worker.hung:
+            how = f"took no step for {self._hang_s:g} s, as hydra.launcher.hang_s allows, and was ended"
         self._false_starts += not worker.ready
         if self._false_starts > 1:
             raise ConfigError(
@@ -267,15 +323,24 @@ class Pool:
                 "lower hydra.launcher.max_members or hydra.launcher.workers"
             )
             for job in left:
-                mark_failed(job.directory, cause)
-                listener.ended(job, Ending("failed", cause=cause, expected=False))
+                self._fail(task.pack, job, cause, listener)
             listener.done(task.pack)
             return
         listener.note(f"a worker {how}; its pack of {len(left)} is tried again in halves")
         middle = (len(left) + 1) // 2
         for half in (left[middle:], left[:middle]):
             if half:
-                waiting.appendleft(_Task(task.pack, dict(enumerate(half)), resume=True))
+                waiting.appendleft(_Task(task.pack, dict(enumerate(half)), task.expired))
+
+    def _fail(self, pack: Pack, job: Job, cause: str, listener: Listener) -> None:
+        """Leave in a run's directory that it failed, unless another process goes on with it."""
+        claims = Claims()
+        if claims.take(job.directory) is not None:
+            self._held.append((pack, job))
+            return
+        mark_failed(job.directory, cause)
+        claims.close()
+        listener.ended(job, Ending("failed", cause=cause, expected=False))
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

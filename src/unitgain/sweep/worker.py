@@ -8,14 +8,15 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from unitgain.data import DataWarning, Table
 from unitgain.errors import UnitgainError
+from unitgain.runs import ClaimLostError, Claims
 from unitgain.spec import RunSpec
 from unitgain.sweep.job import Ending, Start, mark_failed, start_of
 
@@ -32,15 +33,15 @@ class Order:
         specs: of the members.
         directories: one a member.
         overrides: what the user asked for, one a member.
-        resume: go on from what the directories hold.
         memory: the share of a GPU's free memory that a pack may take.
+        expired: by directory, the claims whose holders are known to be dead.
     """
 
     specs: tuple[RunSpec, ...]
     directories: tuple[Path, ...]
     overrides: tuple[tuple[str, ...], ...]
-    resume: bool
     memory: float = 0.5
+    expired: Mapping[Path, str] = field(default_factory=dict)
 
     def part(self, members: Sequence[int]) -> "Order":
         """The order for some of the members."""
@@ -48,7 +49,6 @@ class Order:
             tuple(self.specs[k] for k in members),
             tuple(self.directories[k] for k in members),
             tuple(self.overrides[k] for k in members),
-            self.resume,
         )
 
 
@@ -98,6 +98,20 @@ class Ended:
 
 @final
 @dataclass(frozen=True)
+class Held:
+    """A member isn't trained, since another process trains it.
+
+    Args:
+        member: which, as in the order.
+        holder: the process, in words.
+    """
+
+    member: int
+    holder: str
+
+
+@final
+@dataclass(frozen=True)
 class Note:
     """A line for the user."""
 
@@ -107,23 +121,28 @@ class Note:
 @final
 @dataclass(frozen=True)
 class Done:
-    """The order is done; each member has ended."""
+    """The order is done; each member has ended, or is held by another process."""
 
 
 _MOST_TABLES = 8
 """That a worker keeps from one pack to the next."""
 
-Message = Ready | Epoch | Ended | Note | Done
+Message = Ready | Epoch | Ended | Held | Note | Done
 
 
 def serve(
-    connection: "Connection[Any, Any]", stop: Any, log: Path, environment: dict[str, str]
+    connection: "Connection[Any, Any]",
+    stop: Any,
+    pulse: Any,
+    log: Path,
+    environment: dict[str, str],
 ) -> None:
     """Train what is asked for until nothing more is.
 
     Args:
         connection: orders come in, messages go out.
         stop: a shared number; once it isn't zero, runs are saved and end as interrupted.
+        pulse: a shared number that changes with each step, so that the process is seen to go on.
         log: where everything goes that is printed.
         environment: of the process that asks, which may have changed since a server of forks began.
     """
@@ -134,7 +153,12 @@ def serve(
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(descriptor, stream.fileno())
-    worker = _Worker(connection, lambda: bool(stop.value))
+
+    def stopped() -> bool:
+        pulse.value += 1
+        return bool(stop.value)
+
+    worker = _Worker(connection, stopped)
     warnings.showwarning = worker.show_warning
     import torch
 
@@ -143,7 +167,7 @@ def serve(
     try:
         connection.send(Ready(torch.cuda.is_available()))
         while (order := connection.recv()) is not None:
-            worker.train(order, range(len(order.specs)), order.resume)
+            worker.train(order)
             connection.send(Done())
     except (EOFError, BrokenPipeError):
         pass  # the sweep is over, or the parent is gone
@@ -155,10 +179,18 @@ def serve(
 class _Watch:
     """Passes on what happens in a fit of some members of an order."""
 
-    def __init__(self, worker: "_Worker", members: Sequence[int]) -> None:
-        self._worker, self._members = worker, members
+    def __init__(self, worker: "_Worker", order: Order, members: Sequence[int]) -> None:
+        self._worker, self._order, self._members = worker, order, members
         self.left = list(members)
-        self.stop = worker.stop
+
+    def stop(self) -> bool:
+        """Whether to end early.
+
+        Raises:
+            ClaimLostError: this process was silent for so long that another one has taken a member over.
+        """
+        self._worker.claims.check()
+        return self._worker.stop()
 
     def epoch(self, done: int, epochs: int, running: int, member_steps: int) -> None:
         """An epoch is over."""
@@ -168,7 +200,7 @@ class _Watch:
         """A member's summary.json is there."""
         member = self._members[k]
         self.left.remove(member)
-        self._worker.connection.send(Ended(member, Ending.of_result(result)))
+        self._worker.ended(self._order, member, Ending.of_result(result))
 
 
 @final
@@ -182,21 +214,38 @@ class _Worker:
 
     def __init__(self, connection: "Connection[Any, Any]", stop: Callable[[], bool]) -> None:
         self.connection, self.stop = connection, stop
+        self.claims = Claims()
         self._loaded: dict[str, Table] = {}
 
-    def train(self, order: Order, members: Sequence[int], resume: bool) -> None:
+    def train(self, order: Order) -> None:
+        """Train an order, but for the members that other processes train."""
+        try:
+            self._train(order, range(len(order.specs)))
+        finally:
+            self.claims.release_all()
+
+    def ended(self, order: Order, member: int, ending: Ending) -> None:
+        """A member's directory is complete: nobody needs to keep others away from it."""
+        self.claims.release(order.directories[member])
+        self.connection.send(Ended(member, ending))
+
+    def _train(self, order: Order, members: Sequence[int]) -> None:
         """Train some members of an order as packs that memory holds; halve a pack that raises.
 
         A member that raises alone has failed; the others aren't touched by it.
         """
-        starts = self._starts(order, members, resume)
+        starts = self._starts(order, members)
         packs = [(start, pack) for start, each in starts for pack in self._that_fit(order, each)]
         for start, pack in packs:
             if self.stop():
                 return
-            watch = _Watch(self, pack)
+            watch = _Watch(self, order, pack)
             error = self._fit(order.part(pack), start.resume, watch)
             if error is None:
+                continue
+            if isinstance(error, ClaimLostError):
+                self.claims.release_lost()
+                self._train(order, watch.left)
                 continue
             if len(pack) == 1:
                 self._fail(order, pack[0], error)
@@ -204,7 +253,7 @@ class _Worker:
             middle = (len(watch.left) + 1) // 2
             for half in (watch.left[:middle], watch.left[middle:]):
                 if half:
-                    self.train(order, half, resume=True)
+                    self._train(order, half)
 
     def show_warning(
         self, message: Warning | str, category: type[Warning], *_where: object, **_more: object
@@ -229,23 +278,26 @@ class _Worker:
             return [list(members)]
         return [list(members[i::count]) for i in range(count)]
 
-    def _starts(
-        self, order: Order, members: Sequence[int], resume: bool
-    ) -> list[tuple[Start, list[int]]]:
-        """The members by where they go on from: whoever trained them last may have saved but some."""
-        if not resume:
-            return [(Start(), list(members))]
+    def _starts(self, order: Order, members: Sequence[int]) -> list[tuple[Start, list[int]]]:
+        """The members that this process may train, by where they go on from.
+
+        Since the sweep was planned others may have trained some, or have saved but some of those they trained.
+        """
         packs: dict[Start, list[int]] = {}
         for k in members:
+            folder = order.directories[k]
             try:
-                start = start_of(order.specs[k], order.directories[k])
-            except UnitgainError as error:
+                holder = self.claims.take(folder, order.expired.get(folder))
+                start = start_of(order.specs[k], folder) if holder is None else Start()
+            except (UnitgainError, OSError) as error:
                 self._fail(order, k, error)
                 continue
-            if start.ending is None:
+            if holder is not None:
+                self.connection.send(Held(k, str(holder)))
+            elif start.ending is None:
                 packs.setdefault(start, []).append(k)
             else:
-                self.connection.send(Ended(k, start.ending))
+                self.ended(order, k, start.ending)
         return list(packs.items())
 
     def _fit(self, part: Order, resume: bool, watch: _Watch) -> Exception | None:
@@ -275,4 +327,4 @@ class _Worker:
     def _fail(self, order: Order, member: int, error: Exception) -> None:
         ending = Ending.of_error(error)
         mark_failed(order.directories[member], ending.cause or "")
-        self.connection.send(Ended(member, ending))
+        self.ended(order, member, ending)
