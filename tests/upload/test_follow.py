@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,8 +202,8 @@ def test_a_faulty_server_neither_stalls_nor_loses_a_run(train, peer, monkeypatch
     began = time.monotonic()
     with pytest.warns(UnitgainWarning, match="not uploaded in full .* unitgain sync") as caught:
         result = train()
-    # Training, the 4 s that a silent server is given, and what starting the client takes.
-    assert time.monotonic() - began < 30
+    # Training, the 4 s that a silent server is given, and what starting the client takes; not for ever.
+    assert time.monotonic() - began < 90
     assert str(result.directory) in str(caught[0].message)
     assert result.status == "finished"
     names = {path.name for path in result.directory.iterdir()}
@@ -221,7 +222,9 @@ def test_whoever_is_tired_of_waiting_presses_ctrl_c(train, peer, monkeypatch):
     def pressed(_seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_uploader.time, "sleep", pressed)
+    # Of this module alone: other threads sleep too.
+    clock = SimpleNamespace(sleep=pressed, monotonic=time.monotonic, time_ns=time.time_ns)
+    monkeypatch.setattr(_uploader, "time", clock)
     with pytest.warns(UnitgainWarning, match=r"not uploaded in full \(interrupted\)"):
         assert train().status == "finished"
 
