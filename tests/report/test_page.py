@@ -6,7 +6,10 @@ import shutil
 import pytest
 
 from unitgain.errors import ConfigError
+from unitgain.report import views
+from unitgain.report.interactive import plot_curves
 from unitgain.report.page import Question, write_page
+from unitgain.report.run_groups import groups_of
 from unitgain.runs import read_runs
 
 QUESTION = Question("test/accuracy", ["init", "model.depth"], higher=True)
@@ -207,3 +210,17 @@ def test_markup_of_a_run_does_nothing_in_a_browser(tmp_path, made, open_page):
         page.wait_for_selector(f"#{name} .main-svg")
     assert page.title() == "Depth · unitgain"
     assert page.locator("img").count() == 0
+
+
+def test_bands_are_drawn_without_the_points_of_their_edges(ablation):
+    groups = groups_of(read_runs([ablation]), ["init"])
+    drawn = plot_curves(views.curves(read_runs([ablation]), groups, "val/accuracy"), "val/accuracy")
+    assert {trace.mode for trace in drawn.data} == {"lines"}
+
+
+def test_runs_without_any_value_have_a_page(tmp_path, made):
+    for depth in (2, 8):
+        made.write(tmp_path / f"d{depth}", depth=depth, epochs=0, status="diverged")
+    text = text_of(page_of(tmp_path).read_text())
+    assert "2 runs, 0 of them with test/accuracy" in text
+    assert "Parallel coordinates" not in text

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 DPI = 200
 INK = "#262626"
 MUTED = "#6b6b6b"
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7f7f7f",
+    "#b8a800",
+    "#000000",
+)
+"""Okabe and Ito (2008), their yellow darkened for lines on white, and a grey."""
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -92,3 +104,13 @@ def save(
         atomic_write(path, content.getvalue(), durable=False)
         paths.append(path)
     return paths
+
+
+def plain(text: str) -> str:
+    r"""A text of a run's, none of which matplotlib reads as mathematics.
+
+    Example:
+        >>> print(plain("a$b$"))
+        a\$b\$
+    """
+    return text.replace("$", r"\$")

@@ -7,8 +7,9 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from unitgain.report._style import COLOURS
 from unitgain.report.calibration import curve_look, curve_name
-from unitgain.report.sweep_figures import COLOURS
+from unitgain.report.run_groups import named
 from unitgain.report.views import Curve, Effects, Foretold, Heatmap, Parallel, Profile
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def plot_curves(curves: Sequence[Curve], metric: str) -> "Figure":
     import plotly.graph_objects as go
 
     figure = _figure()
-    for i, curve in enumerate(curves):
-        colour, name = _colour(i), _text(curve.group)
+    for curve in curves:
+        colour, name = _colour(curve.place), _text(curve.group)
         epochs = list(range(1, len(curve.mean_E) + 1))
         if curve.runs > 1:
             figure.add_trace(
@@ -40,6 +41,8 @@ def plot_curves(curves: Sequence[Curve], metric: str) -> "Figure":
                     y=_plain([*curve.high_E, *curve.low_E[::-1]]),
                     fill="toself",
                     fillcolor=_faint(colour),
+                    # Of few points plotly would draw each.
+                    mode="lines",
                     line={"width": 0},
                     hoverinfo="skip",
                     legendgroup=name,
@@ -52,7 +55,7 @@ def plot_curves(curves: Sequence[Curve], metric: str) -> "Figure":
                 y=_plain(curve.mean_E),
                 name=name,
                 legendgroup=name,
-                mode="lines",
+                mode="lines" if len(epochs) > 1 else "markers",
                 line={"color": colour},
                 hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.4g}}<br>{curve.runs} runs<extra></extra>",
             )
@@ -99,7 +102,7 @@ def plot_profiles(shown: Sequence[Profile], label: str) -> "Figure":
         subplot_titles=("first record", "last record"),
     )
     figure.update_layout(_figure().layout)
-    for i, profile in enumerate(shown):
+    for profile in shown:
         name, lines = (
             _text(profile.group),
             [(1, profile.first_L, "solid"), (2, profile.last_L, "solid")],
@@ -116,7 +119,7 @@ def plot_profiles(shown: Sequence[Profile], label: str) -> "Figure":
                     legendgroup=name,
                     showlegend=at == 0,
                     mode="lines",
-                    line={"color": _colour(i), "dash": dash},
+                    line={"color": _colour(profile.place), "dash": dash},
                     hovertemplate=f"{name}, {what}<br>layer %{{x}}: %{{y:.3g}}<extra></extra>",
                 ),
                 row=1,
@@ -340,7 +343,11 @@ def _figure() -> "Figure":
 def _walk(node: "EffectNode", label: str, parent: str) -> "list[tuple[str, str, str, EffectNode]]":
     """Identity, label, parent and node, from the root down."""
     identity = f"{parent}/{label}" if parent else label
-    below = [each for child in node.children for each in _walk(child, child.condition, identity)]
+    below = [
+        each
+        for child in node.children
+        for each in _walk(child, named([node.factor or ""], [child.condition]), identity)
+    ]
     return [(identity, label, parent, node), *below]
 
 

@@ -18,10 +18,11 @@ from unitgain import __version__
 from unitgain.errors import DataError
 from unitgain.report import views
 from unitgain.report.comparison import shown
+from unitgain.report.run_groups import RunGroup, few_groups, groups_of
 from unitgain.report.shifted import MOST_PICTURES, MOST_RUNS, ShiftedRun, shifted_runs
 from unitgain.report.shifted import heading as shift_heading
 from unitgain.report.shifted import table_rows as shift_rows
-from unitgain.report.views import SEED, RunGroup
+from unitgain.report.views import SEED
 from unitgain.runs import RunDirectory, RunsTable, atomic_write
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 _METRICS = 4
 """Columns of metrics in the table of runs, besides the chosen one."""
-
-_HEATMAPS = 10
-"""Pairs of keys that the heatmap can be switched between."""
 
 
 _FEATURES = 12
@@ -117,13 +115,13 @@ def write_page(
 def _content(table: RunsTable, question: Question) -> dict[str, Any]:
     from unitgain.report.comparison_text import heading, rows, sentences
 
-    groups = views.groups_of(table, question.by)
+    groups = groups_of(table, question.by)
     found = _comparison(table, question)
     base = _baseline(table, question, groups)
     runs = _runs(table, question, base)
     shifted = shifted_runs(table)
     short_metric = question.metric.rpartition("/")[2]
-    plots, shift_plots = _plots(table, question, groups), _shift_plots(shifted)
+    plots, shift_plots = _plots(table, question), _shift_plots(shifted)
     status = Counter(table.frame["status"].tolist())
     return {
         "metric": question.metric,
@@ -284,12 +282,12 @@ def _baseline(table: RunsTable, question: Question, groups: Sequence[RunGroup]) 
     return int(np.nanargmax(value_N if question.higher else -value_N))
 
 
-def _plots(table: RunsTable, question: Question, groups: Sequence[RunGroup]) -> list[_Plot]:
+def _plots(table: RunsTable, question: Question) -> list[_Plot]:
     from unitgain.report import interactive
 
     metric, keys = question.metric, views.varying_keys(table)
-    few, rest = groups[: views.MOST_GROUPS], len(groups) - views.MOST_GROUPS
-    note = f" The first {len(few)} of {len(groups)} groups." if rest > 0 else ""
+    few, note = few_groups(table, question.by, metric, higher=question.higher)
+    note = f" {note}." if note else ""
     plots = []
     over = views.course_of(metric)
     if curves := views.curves(table, few, over):
@@ -297,7 +295,7 @@ def _plots(table: RunsTable, question: Question, groups: Sequence[RunGroup]) -> 
         plots.append(
             _Plot("curves", "Learning curves", caption, [interactive.plot_curves(curves, over)])
         )
-    pairs = views.key_pairs(keys)[:_HEATMAPS]
+    pairs = views.key_pairs(table, metric, keys)
     if pairs:
         maps = [interactive.plot_heatmap(views.heatmap(table, x, y, metric)) for x, y in pairs]
         names = [f"{x} and {y}" for x, y in pairs] if len(pairs) > 1 else []
@@ -309,9 +307,9 @@ def _plots(table: RunsTable, question: Question, groups: Sequence[RunGroup]) -> 
         plots.append(
             _Plot("effects", "Tree of effects", caption, [interactive.plot_effects(found)])
         )
-    if keys:
+    if (each := views.parallel(table, metric, keys)) is not None:
         caption = f"Every run, coloured by its {metric}."
-        lines = interactive.plot_parallel(views.parallel(table, metric, keys))
+        lines = interactive.plot_parallel(each)
         plots.append(_Plot("parallel", "Parallel coordinates", caption, [lines]))
     by_quantity = views.profiles(table, few, [q for _, q, _ in views.DEPTH_FIGURES.values()])
     for name, (heading, quantity, label) in views.DEPTH_FIGURES.items():
@@ -320,7 +318,9 @@ def _plots(table: RunsTable, question: Question, groups: Sequence[RunGroup]) -> 
             caption = f"{label[0].upper()}{label[1:]}, the median over each group's runs.{note}"
             plots.append(_Plot(name, heading, caption, [drawn]))
     if (both := views.foretold(table, few)) is not None:
-        caption = "Slope of log10 gradient norm a layer before training, foretold and measured."
+        caption = (
+            f"Slope of log10 gradient norm a layer before training, foretold and measured.{note}"
+        )
         plots.append(
             _Plot(
                 "foretold", "Theory against measurement", caption, [interactive.plot_foretold(both)]

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unitgain.report import views
-from unitgain.report._style import INK, MUTED, save, style
+from unitgain.report._effect_panels import draw_shares, draw_tree
+from unitgain.report._style import COLOURS, INK, MUTED, plain, save, style
+from unitgain.report.run_groups import few_groups
 from unitgain.report.shifted import correction_figures, shifted_runs
 from unitgain.report.views import LEVEL, Curve, Effects, Foretold, Heatmap, Parallel, Profile
 
@@ -18,27 +20,16 @@ if TYPE_CHECKING:
 
     from unitgain.report.page import Question
     from unitgain.runs import RunsTable
-    from unitgain.stats.effects import EffectNode
 
 Columns = Literal[1, 2]
 
 WIDTHS: dict[Columns, float] = {1: 3.35, 2: 6.9}
 """Inches of one and of two columns, as most conferences and journals set them."""
 
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#7f7f7f",
-    "#b8a800",
-    "#000000",
-)
-"""Okabe and Ito (2008), their yellow darkened for lines on white, and a grey."""
-
 _DASHES = (0, (3, 2))
+_LEGEND_ROW = 0.17
+"""Inches."""
+
 _MOST_NUMBERS = 80
 """Cells of a heatmap that have room for their number."""
 
@@ -60,25 +51,25 @@ def write_figures(
         The files.
     """
     metric, keys = question.metric, views.varying_keys(table)
-    groups = views.groups_of(table, question.by)[: views.MOST_GROUPS]
+    groups, note = few_groups(table, question.by, metric, higher=question.higher)
     figures: dict[str, Figure] = {}
     over = views.course_of(metric)
     if curves := views.curves(table, groups, over):
-        figures["curves"] = draw_curves(curves, over, columns)
-    for x, y in views.key_pairs(keys):
+        figures["curves"] = draw_curves(curves, over, columns, note)
+    pairs = views.key_pairs(table, metric, keys)
+    for x, y in pairs:
         name = f"heatmap_{x}_{y}".replace(".", "_")
         figures[name] = draw_heatmap(views.heatmap(table, x, y, metric), columns)
-    if keys:
-        figures["parallel"] = draw_parallel(views.parallel(table, metric, keys))
-        if (found := views.effects(table, metric, keys)) is not None:
-            figures["effects"] = draw_effects(found)
+    if (each := views.parallel(table, metric, keys)) is not None:
+        figures["parallel"] = draw_parallel(each)
+    if keys and (found := views.effects(table, metric, keys)) is not None:
+        figures["effects"] = draw_effects(found)
     quantities = views.profiles(table, groups, [q for _, q, _ in views.DEPTH_FIGURES.values()])
     for name, (_, quantity, label) in views.DEPTH_FIGURES.items():
         if quantities[quantity]:
             figures[name] = draw_profiles(quantities[quantity], label)
-    if curves and len(keys) > 1 and quantities["grad_preactivation"]:
-        first, second = views.largest_pair(table, metric, keys)
-        means = views.heatmap(table, first, second, metric)
+    if curves and pairs and quantities["grad_preactivation"]:
+        means = views.heatmap(table, *pairs[0], metric)
         figures["overview"] = draw_overview(curves, means, quantities["grad_preactivation"], over)
     if (both := views.foretold(table, groups)) is not None:
         figures["foretold"] = draw_foretold(both, columns)
@@ -87,13 +78,16 @@ def write_figures(
 
 
 @style(small=True)
-def draw_curves(curves: Sequence[Curve], metric: str, columns: Columns = 1) -> "Figure":
+def draw_curves(
+    curves: Sequence[Curve], metric: str, columns: Columns = 1, note: str = ""
+) -> "Figure":
     """Learning curves with the interval of the mean.
 
     Args:
         curves: of the groups.
         metric: their metric's name.
         columns: of the page that the figure spans.
+        note: on which groups they are.
     """
     figure, axes = _figure(columns, 2.4)
     _draw_curves(axes, curves, metric)
@@ -102,6 +96,8 @@ def draw_curves(curves: Sequence[Curve], metric: str, columns: Columns = 1) -> "
     if counts and counts[-1] > 1:
         text = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         axes.set_title(f"mean and {LEVEL:.0%} interval, {text} runs each")
+    if note:
+        axes.set_title("\n".join(filter(None, (axes.get_title(loc="left"), note))))
     return figure
 
 
@@ -138,24 +134,37 @@ def draw_overview(
     figure = Figure(figsize=(WIDTHS[2], 3.0), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
     _draw_heatmap(left, means)
-    left.set_title(f"mean {means.metric}")
+    left.set_title(f"mean {plain(means.metric)}")
+    left.images[0].colorbar.set_label("")
     _draw_profiles(middle, profiles, last=False)
     middle.set_title("gradient norm before training")
     _draw_curves(right, curves, over)
-    right.set(title=over, ylabel="")
+    right.set(title=plain(over), ylabel="")
     _legend(figure, middle, 2)
     return figure
 
 
 def _draw_curves(axes: "Axes", curves: Sequence[Curve], metric: str) -> None:
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
-    for colour, curve in zip(_cycle(len(curves)), curves, strict=True):
+    for curve in curves:
+        colour = COLOURS[curve.place % len(COLOURS)]
         epoch_E = np.arange(1, len(curve.mean_E) + 1)
-        axes.plot(epoch_E, curve.mean_E, color=colour, lw=1.4, label=curve.group)
+        point = "o" if len(epoch_E) == 1 else None
+        axes.plot(
+            epoch_E,
+            curve.mean_E,
+            color=colour,
+            lw=1.4,
+            marker=point,
+            ms=4,
+            label=plain(curve.group),
+        )
         if curve.runs > 1:
             axes.fill_between(epoch_E, curve.low_E, curve.high_E, color=colour, alpha=0.18, lw=0)
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel="epoch", ylabel=plain(metric))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     _focus(axes, curves)
 
 
@@ -164,9 +173,9 @@ def _draw_heatmap(axes: "Axes", shown: Heatmap) -> None:
 
     rows = len(shown.y_levels)
     image = axes.imshow(shown.mean_YX, cmap="cividis", aspect="auto")
-    axes.set_xticks(range(len(shown.x_levels)), shown.x_levels)
-    axes.set_yticks(range(rows), shown.y_levels)
-    axes.set(xlabel=shown.x_key, ylabel=shown.y_key)
+    axes.set_xticks(range(len(shown.x_levels)), [*map(plain, shown.x_levels)])
+    axes.set_yticks(range(rows), [*map(plain, shown.y_levels)])
+    axes.set(xlabel=plain(shown.x_key), ylabel=plain(shown.y_key))
     axes.grid(False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -181,18 +190,19 @@ def _draw_heatmap(axes: "Axes", shown: Heatmap) -> None:
             axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=7.5)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.06)
     bar.outline.set_visible(False)
-    bar.set_label(shown.metric)
+    bar.set_label(plain(shown.metric))
 
 
 def _draw_profiles(axes: "Axes", shown: Sequence[Profile], *, last: bool) -> None:
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
-    for colour, profile in zip(_cycle(len(shown)), shown, strict=True):
+    for profile in shown:
+        colour = COLOURS[profile.place % len(COLOURS)]
         value_L = profile.last_L if last else profile.first_L
         usable_L = np.where((value_L > 1e-300) & (value_L < 1e200), value_L, np.nan)
         layer_L = np.arange(1, len(value_L) + 1)
-        axes.plot(layer_L, usable_L, color=colour, lw=1.4, label=profile.group)
+        axes.plot(layer_L, usable_L, color=colour, lw=1.4, label=plain(profile.group))
         if profile.theory_L is not None and not last:
             axes.plot(layer_L, profile.theory_L, color=INK, lw=0.9, ls=_DASHES, zorder=4)
     axes.set(xlabel="layer", yscale="log")
@@ -214,13 +224,17 @@ def draw_foretold(shown: Foretold, columns: Columns = 1) -> "Figure":
     margin = 0.06 * (both.max() - both.min()) or 0.01
     ends = (both.min() - margin, both.max() + margin)
     axes.plot(ends, ends, color=MUTED, lw=0.8)
-    for colour, (index, name) in zip(
-        _cycle(len(shown.groups)), enumerate(shown.groups), strict=True
-    ):
+    for index, name in enumerate(shown.groups):
+        colour = COLOURS[index % len(COLOURS)]
         rows = shown.group_N == index
         if rows.any():
             axes.plot(
-                shown.slope_N[rows], shown.measured_N[rows], "o", color=colour, ms=3.5, label=name
+                shown.slope_N[rows],
+                shown.measured_N[rows],
+                "o",
+                color=colour,
+                ms=3.5,
+                label=plain(name),
             )
     axes.grid(True)
     axes.set(xlim=ends, ylim=ends, xlabel="foretold", ylabel="measured", aspect="equal")
@@ -257,7 +271,7 @@ def draw_parallel(shown: Parallel, columns: Columns = 2) -> "Figure":
         axes.axvline(d, color=MUTED, lw=0.6)
         for code, level in enumerate(each.levels):
             axes.annotate(
-                level,
+                plain(level),
                 (d, code / max(len(each.levels) - 1, 1)),
                 xytext=(3, 2),
                 textcoords="offset points",
@@ -266,7 +280,7 @@ def draw_parallel(shown: Parallel, columns: Columns = 2) -> "Figure":
             )
     axes.set_xlim(-0.1, len(factors) + 0.02)
     axes.set_ylim(-0.06, 1.08)
-    axes.set_xticks(x_D, [*(f.name for f in factors), shown.metric])
+    axes.set_xticks(x_D, [plain(name) for name in (*(f.name for f in factors), shown.metric)])
     axes.set_yticks([])
     axes.grid(False)
     axes.spines["left"].set_visible(False)
@@ -283,78 +297,9 @@ def draw_effects(shown: Effects, columns: Columns = 2) -> "Figure":
     leaves = len(shown.tree.leaves())
     figure = Figure(figsize=(WIDTHS[columns], max(2.0, 0.6 + 0.24 * leaves)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 2.1])
-    _draw_shares(left, shown)
-    _draw_tree(right, shown)
+    draw_shares(left, shown)
+    draw_tree(right, shown)
     return figure
-
-
-def _draw_shares(axes: "Axes", shown: Effects) -> None:
-    pairs = [(name, share) for name, share in shown.pairs if share >= 0.01][:3]
-    bars = [(e.factor, e.eta_squared) for e in shown.main[:6]] + pairs
-    bars.sort(key=lambda bar: bar[1])
-    rest = max(0.0, 1 - sum(share for _, share in bars))
-    names = ["seed and rest", *(name for name, _ in bars)]
-    shares = [rest, *(share for _, share in bars)]
-    colours = [MUTED, *(COLOURS[1] if " x " in name else COLOURS[0] for name, _ in bars)]
-    axes.barh(range(len(shares)), shares, color=colours, height=0.62)
-    for at, share in enumerate(shares):
-        axes.text(share, at, f" {share:.0%}", va="center", fontsize=7.5)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlim(0, max(shares) * 1.25)
-    axes.set_xticks([])
-    axes.grid(False)
-    axes.spines["bottom"].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_title("variance explained")
-
-
-def _draw_tree(axes: "Axes", shown: Effects) -> None:
-    """Leaves from top to bottom; each with its runs along the metric, and its splits as brackets on its left."""
-    leaves = shown.tree.leaves()
-    value_N = shown.value_N
-    low, high = float(value_N.min()), float(value_N.max())
-    spread = high - low or 1.0
-    places = {id(leaf): len(leaves) - 1 - i for i, leaf in enumerate(leaves)}
-    for leaf in leaves:
-        y = places[id(leaf)]
-        axes.plot(value_N[leaf.rows], [y] * len(leaf.rows), "o", color=COLOURS[0], ms=3, alpha=0.5)
-        axes.plot([leaf.mean] * 2, [y - 0.32, y + 0.32], color=INK, lw=1.3)
-    depth = _depth(shown.tree)
-    pitch = 0.42 * spread
-    _bracket(axes, shown.tree, places, low - (depth + 0.15) * pitch, pitch)
-    axes.set_xlim(low - (depth + 0.2) * pitch, high + 0.05 * spread)
-    ticks = [t for t in axes.get_xticks() if low - 0.05 * spread <= t <= high + 0.05 * spread]
-    axes.set_xticks(ticks)
-    axes.set_yticks([])
-    axes.set_ylim(-0.7, len(leaves) - 0.3)
-    axes.grid(False)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(shown.metric, loc="right")
-    axes.set_title("tree of effects: each dot a run, each bar a mean")
-
-
-def _bracket(
-    axes: "Axes", node: "EffectNode", places: dict[int, int], x: float, pitch: float
-) -> float:
-    """Draw a node's splits and give the height that it stands at."""
-    if not node.children:
-        return places[id(node)]
-    heights = [_bracket(axes, child, places, x + pitch, pitch) for child in node.children]
-    axes.plot([x, x], [min(heights), max(heights)], color=MUTED, lw=0.8)
-    for child, y in zip(node.children, heights, strict=True):
-        axes.plot([x, x + pitch * 0.94], [y, y], color=MUTED, lw=0.8)
-        axes.annotate(
-            _short(child.condition, 12),
-            (x, y),
-            xytext=(2, 1.5),
-            textcoords="offset points",
-            fontsize=7.5,
-        )
-    return (min(heights) + max(heights)) / 2
-
-
-def _depth(node: "EffectNode") -> int:
-    return 1 + max(map(_depth, node.children)) if node.children else 0
 
 
 def _figure(columns: Columns, height: float) -> "tuple[Figure, Axes]":
@@ -364,22 +309,16 @@ def _figure(columns: Columns, height: float) -> "tuple[Figure, Axes]":
     return figure, figure.add_subplot()
 
 
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
-
-
 def _legend(figure: "Figure", axes: "Axes", columns: Columns) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
         return
     across = {1: 2, 2: 4}[columns] if max(map(len, labels)) < 22 else columns
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(across, len(labels)),
-        handlelength=1.5,
-    )
+    across = min(across, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=across, handlelength=1.5)
+    # The first row has its place; further ones would take it from the panels.
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LEGEND_ROW * (-(-len(labels) // across) - 1))
 
 
 def _focus(axes: "Axes", curves: Sequence[Curve]) -> None:
@@ -397,8 +336,7 @@ def _focus(axes: "Axes", curves: Sequence[Curve]) -> None:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}".lstrip("0") if 0 < value < 1 else f"{value:.3g}"
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """Three digits, without the zero before the point."""
+    if 0.001 <= value < 0.9995:
+        return f"{value:.3f}".lstrip("0")
+    return f"{value:#.3g}".removesuffix(".") if 0.9995 <= abs(value) < 999.5 else f"{value:.3g}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from unitgain.errors import DataError
-from unitgain.report.comparison import shown
+from unitgain.report.run_groups import RunGroup, factor_of, values_of
 from unitgain.runs import Gradients, RunDirectory, RunsTable, read_gradients, read_metrics
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ SEED = "seed"
 LEVEL = 0.95
 """What bands cover."""
 
-MOST_GROUPS = 9
-"""Groups that one figure tells apart."""
+_MOST_KEYS = 5
+"""Keys that heatmaps are drawn of, two and two."""
 
 _MOST_CELLS = 24
 """Levels of a number along one side of a heatmap; more are put together."""
@@ -47,27 +47,12 @@ DEPTH_FIGURES = {
 
 @final
 @dataclass(frozen=True, eq=False)
-class RunGroup:
-    """Runs that differ in keys that the figure doesn't show, such as their seeds.
-
-    Attributes:
-        name: the values of the keys that it shows, numbers with their key.
-        values: the values alone, as `unitgain.report.comparison` names groups.
-        rows: of the table.
-    """
-
-    name: str
-    values: str
-    rows: Sequence[int]
-
-
-@final
-@dataclass(frozen=True, eq=False)
 class Curve:
     """A metric over the epochs of a group's runs.
 
     Attributes:
         group: its name.
+        place: among the groups of a figure, which gives it its colour in each.
         runs: how many runs there are; epochs that one of them didn't reach are left out.
         mean_E: over the runs.
         low_E: the lower end of the mean's interval by Student's t; the mean itself for one run.
@@ -75,6 +60,7 @@ class Curve:
     """
 
     group: str
+    place: int
     runs: int
     mean_E: "Array"
     low_E: "Array"
@@ -112,12 +98,14 @@ class Profile:
 
     Attributes:
         group: its name.
+        place: among the groups of a figure, which gives it its colour in each.
         first_L: at the first record; layers from 1, the last the output's.
         last_L: at the last one.
         theory_L: what theory foretold of the first record, at its level; None where it says nothing.
     """
 
     group: str
+    place: int
     first_L: "Array"
     last_L: "Array"
     theory_L: "Array | None"
@@ -184,43 +172,17 @@ def varying_keys(table: RunsTable) -> list[str]:
     return [key for key in table.varying() if key != SEED]
 
 
-def key_pairs(keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Every two of some keys, as columns and rows of a heatmap."""
-    return [(x, y) for i, x in enumerate(keys) for y in keys[i + 1 :]]
-
-
-def largest_pair(table: RunsTable, metric: str, keys: Sequence[str]) -> tuple[str, str]:
-    """The two of several keys that explain most of a metric."""
+def key_pairs(table: RunsTable, metric: str, keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Every two of the five keys that explain most of a metric, these first, as columns and rows of heatmaps."""
     found = effects(table, metric, keys)
     order = [effect.factor for effect in found.main] if found is not None else []
-    first, second = [*order, *(key for key in keys if key not in order)][:2]
-    return first, second
+    most = [*order, *(key for key in keys if key not in order)][:_MOST_KEYS]
+    return [(x, y) for i, x in enumerate(most) for y in most[i + 1 :]]
 
 
 def course_of(metric: str) -> str:
     """The metric by epoch that stands for one: test metrics are taken once, so that validation stands for them."""
     return f"val/{metric.removeprefix('test/')}" if metric.startswith("test/") else metric
-
-
-def groups_of(table: RunsTable, keys: Sequence[str]) -> list[RunGroup]:
-    """Runs by the values of some keys, in the order of their levels.
-
-    Raises:
-        ConfigError: a key isn't one of the table's.
-    """
-    for key in keys:
-        table.check(key)
-    if not keys:
-        return [RunGroup("all runs", "all runs", list(range(len(table.frame))))]
-    factors = [_factor(table, key, most=len(table)) for key in keys]
-    found: dict[tuple[int, ...], list[int]] = {}
-    for row in range(len(table.frame)):
-        found.setdefault(tuple(int(each.code_N[row]) for each in factors), []).append(row)
-    groups = []
-    for codes in sorted(found):
-        levels = [each.levels[code] for each, code in zip(factors, codes, strict=True)]
-        groups.append(RunGroup(_named(keys, levels), ", ".join(levels), found[codes]))
-    return groups
 
 
 def curves(table: RunsTable, groups: Sequence[RunGroup], metric: str) -> list[Curve]:
@@ -229,7 +191,7 @@ def curves(table: RunsTable, groups: Sequence[RunGroup], metric: str) -> list[Cu
     from scipy.special import stdtrit
 
     shown = []
-    for group in groups:
+    for place, group in enumerate(groups):
         found = [_metric_of(Path(table.frame["run"].iloc[row]), metric) for row in group.rows]
         columns = [column for column in found if column is not None and len(column)]
         if not columns:
@@ -240,7 +202,9 @@ def curves(table: RunsTable, groups: Sequence[RunGroup], metric: str) -> list[Cu
         if len(columns) > 1:
             t = float(stdtrit(len(columns) - 1, (1 + LEVEL) / 2))
             half_E = t * value_NE.std(0, ddof=1) / np.sqrt(len(columns))
-        shown.append(Curve(group.name, len(columns), mean_E, mean_E - half_E, mean_E + half_E))
+        shown.append(
+            Curve(group.name, place, len(columns), mean_E, mean_E - half_E, mean_E + half_E)
+        )
     return shown
 
 
@@ -248,7 +212,7 @@ def heatmap(table: RunsTable, x_key: str, y_key: str, metric: str) -> Heatmap:
     """The mean of a metric over two keys' levels; runs without a finite value don't count."""
     import numpy as np
 
-    x, y = (_factor(table, key, _MOST_CELLS) for key in (x_key, y_key))
+    x, y = (factor_of(table, key, _MOST_CELLS) for key in (x_key, y_key))
     value_N = values_of(table, metric)
     total_YX = np.zeros((len(y.levels), len(x.levels)))
     count_YX = np.zeros(total_YX.shape, dtype=np.int64)
@@ -271,7 +235,7 @@ def profiles(
     import numpy as np
 
     shown: dict[str, list[Profile]] = {name: [] for name in quantities}
-    for group in groups:
+    for place, group in enumerate(groups):
         known = [g for row in group.rows if (g := _gradients_of(table, row)) is not None]
         for name in quantities:
             grids = [each.grid(name)[1] for each in known if name in each.names]
@@ -282,7 +246,7 @@ def profiles(
                     np.median([grid[at] for grid in grids], axis=0) for at in (0, -1)
                 )
             theory_L = _theory(table, group, first_L) if name == "grad_preactivation" else None
-            shown[name].append(Profile(group.name, first_L, last_L, theory_L))
+            shown[name].append(Profile(group.name, place, first_L, last_L, theory_L))
     return shown
 
 
@@ -313,7 +277,7 @@ def effects(table: RunsTable, metric: str, keys: Sequence[str]) -> Effects | Non
     finite = np.isfinite(value_N)
     value = value_N[finite]
     factors = [
-        Factor(f.name, f.code_N[finite], f.levels) for f in (_factor(table, key) for key in keys)
+        Factor(f.name, f.code_N[finite], f.levels) for f in (factor_of(table, key) for key in keys)
     ]
     factors = [f for f in factors if len(np.unique(f.code_N)) > 1]
     if not factors or len(value) < 3 or value.min() == value.max():
@@ -328,44 +292,20 @@ def effects(table: RunsTable, metric: str, keys: Sequence[str]) -> Effects | Non
     return Effects(metric, value, main, pairs, effect_tree(factors, value), int((~finite).sum()))
 
 
-def parallel(table: RunsTable, metric: str, keys: Sequence[str]) -> Parallel:
-    """Each run's levels of the varying keys; runs without a finite value are left out."""
+def parallel(table: RunsTable, metric: str, keys: Sequence[str]) -> Parallel | None:
+    """Each run's levels of the varying keys; runs without a finite value are left out, None where all are."""
     import numpy as np
 
     from unitgain.stats.effects import Factor
 
     value_N = values_of(table, metric)
     finite = np.isfinite(value_N)
+    if not (keys and finite.any()):
+        return None
     factors = [
-        Factor(f.name, f.code_N[finite], f.levels) for f in (_factor(table, key) for key in keys)
+        Factor(f.name, f.code_N[finite], f.levels) for f in (factor_of(table, key) for key in keys)
     ]
     return Parallel(metric, factors, value_N[finite])
-
-
-def _factor(table: RunsTable, key: str, most: int = 6) -> "Factor":
-    from unitgain.stats.effects import factor
-
-    column = table.frame[key]
-    values = column.tolist()
-    if column.isna().any() or column.dtype == bool:
-        values = [shown(value) for value in values]
-    return factor(key, values, most)
-
-
-def values_of(table: RunsTable, metric: str) -> "Array":
-    """A metric of every run, NaN where it is missing.
-
-    Raises:
-        DataError: no run has it.
-    """
-    import numpy as np
-
-    if metric not in table.frame.columns:
-        known = ", ".join(table.metric_columns) or "none"
-        raise DataError(
-            f"metric: must be one that the runs have, but there is no {metric}; there is {known}"
-        )
-    return np.asarray(table.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _metric_of(directory: Path, metric: str) -> "Array | None":
@@ -403,16 +343,3 @@ def _theory(table: RunsTable, group: RunGroup, first_L: "Array") -> "Array | Non
         if usable.any():
             return np.asarray(10.0 ** np.clip(forecast_L + offset_L[usable].mean(), -300, 300))
     return None
-
-
-def _named(keys: Sequence[str], levels: Sequence[str]) -> str:
-    """Levels that speak for themselves, numbers with their key."""
-    parts = []
-    for key, level in zip(keys, levels, strict=True):
-        plain = level.replace(".", "").replace("-", "").replace("e", "").isdigit()
-        parts.append(
-            f"{key.rpartition('.')[2]} {level}"
-            if plain or level in ("true", "false", "null")
-            else level
-        )
-    return ", ".join(parts)
