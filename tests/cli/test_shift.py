@@ -1,12 +1,13 @@
 import json
 import math
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
 import pytest
 
 from unitgain.cli import main
-from unitgain.cli._shift_text import _KINDS
+from unitgain.cli._shift_text import _KINDS, _MADE, _class_advice
 from unitgain.data import open_data
 from unitgain.data._shifted import Kind
 from unitgain.runs import RunDirectory, read_metrics
@@ -175,6 +176,24 @@ def test_a_regression_has_no_class_weights(train, capsys, tmp_path):
 
 def test_every_kind_of_shift_has_a_sentence():
     assert set(_KINDS) == set(get_args(Kind))
+    # Of the others it is known that more than class shares moved.
+    assert set(get_args(Kind)) - set(_MADE) == {"label", "domain"}
+
+
+def test_class_shares_are_not_advised_where_something_else_is_known_to_have_moved():
+    looks_moved = SimpleNamespace(indicated=True, p_value=0.001)
+    assert "yes, predicted classes move (p = 0.001)" in _class_advice(looks_moved, "domain")
+    said = _class_advice(looks_moved, "covariate")
+    assert said.startswith("For class shares: no. ")
+    assert "here inputs were moved" in said
+
+
+def test_weights_without_a_bound_are_said_to_have_none(train, capsys):
+    given = ("data=gaussian_shift", "shift=given", "trainer.max_epochs=1", "figures=false")
+    assert train(*given, "weighting=oracle") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    # 1 / E[w^2] of N(0, 1) and N(1, 1) is exp(-1).
+    assert "The populations' weights have no bound, and leave 37% of the source's rows" in out
 
 
 @pytest.mark.parametrize(

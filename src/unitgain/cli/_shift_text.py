@@ -38,6 +38,14 @@ _KINDS = {
 }
 """What weights of source rows can do about each kind of shift."""
 
+_MADE = {
+    "none": "nothing moved",
+    "covariate": "inputs were moved",
+    "concept": "labels were changed",
+    "corruption": "inputs were corrupted",
+}
+"""What is known by construction to have moved instead of class shares."""
+
 
 def blocks(found: "Correction") -> Iterator["str | RenderableType"]:
     """Paragraphs and tables, in order."""
@@ -58,7 +66,7 @@ def blocks(found: "Correction") -> Iterator["str | RenderableType"]:
     yield _risk(found)
     yield f"Should it correct? {found.answer()}"
     if found.label is not None and found.label.holds:
-        yield _class_advice(found.label)
+        yield _class_advice(found.label, found.table.shifted.kind)
 
 
 def _split(found: "Correction") -> str:
@@ -69,9 +77,10 @@ def _split(found: "Correction") -> str:
         f"({shifted.kind})."
     )
     if not math.isnan(shifted.bound):
+        most = f"are at most {shifted.bound:.3g}" if shifted.bound < math.inf else "have no bound"
         text += (
-            f" The populations' weights are at most {shifted.bound:.3g}, and leave "
-            f"{shifted.ess_share:.0%} of the source's rows effective."
+            f" The populations' weights {most}, and leave {shifted.ess_share:.0%} of the source's rows "
+            "effective."
         )
     return text
 
@@ -186,9 +195,15 @@ def _assumption(label: "LabelShift") -> str:
     return f"With {rows} source rows kept by these weights, inputs {left} (p = {p_value:.2g})."
 
 
-def _class_advice(label: "LabelShift") -> str:
+def _class_advice(label: "LabelShift", kind: str) -> str:
     """What the gate, which weighs inputs, doesn't answer."""
     from unitgain.train.detection import LEVEL
+
+    if kind in _MADE:
+        return (
+            f"For class shares: no. They look as if they alone had moved, but here {_MADE[kind]}, and too few "
+            "rows tell the two apart."
+        )
 
     if label.p_value > LEVEL:
         return f"For class shares: no, predicted classes are not shown to move (p = {label.p_value:.2g})."
