@@ -44,6 +44,12 @@ def draw_monitor(content: Mapping[str, Any]) -> "Figure":
     colours = [_ALARM if row["moved"] else MUTED for row in shown]
     right.barh(range(len(shown)), [row["distance"] for row in shown], color=colours)
     right.set_yticks(range(len(shown)), labels)
+    for label, row in zip(right.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if row["moved"] else "normal")
     right.grid(visible=False, axis="y")
-    right.set(xlim=(0, 1), title="red: moved", xlabel=f"KS distance, last {content['window']} rows")
+    right.set(
+        xlim=(0, 1),
+        title="moved: bold and red",
+        xlabel=f"KS distance, last {content['window']} rows",
+    )
     return figure
