@@ -98,3 +98,17 @@ def test_what_can_not_be_compared_is_one_line(sweep, capsys, arguments, line):
     assert main(["compare", *(each.format(sweep=sweep) for each in arguments)]) == 2
     [error] = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {line.format(sweep=sweep)}")
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_long_names_are_folded_and_numbers_are_not(sweep, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    keys = "init,model.depth,model.width,optimizer,optimizer.lr,trainer.max_epochs,data"
+    assert main(["compare", str(sweep), "--by", keys]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: lines.index("")]
+    assert max(map(len, table)) <= int(columns)
+    assert sum(" to " in line for line in table) == 2
+    [head] = [line for line in table if "95 % interval" in line]
+    # No run diverged: the column gives way first.
+    assert "diverged" not in head

@@ -114,14 +114,14 @@ def test_latex_and_markdown_escape(tmp_path, capsys):
         r"\toprule",
         r"name & seed \\",
         r"\midrule",
-        r"a\_b|50\% \& \#1 \{x\} \textbackslash{}y \$z \textasciitilde{} \textasciicircum{}2 & 0 \\",
+        r"a\_b\textbar{}50\% \& \#1 \{x\} \textbackslash{}y \$z \textasciitilde{} \textasciicircum{}2 & 0 \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]
     assert main(["runs", str(tmp_path), "--format", "md", "--columns", "name,seed"]) == 0
-    assert capsys.readouterr().out.splitlines()[2] == name.replace("|", r"\|").join(
-        ["| ", " | 0 |"]
-    )
+    assert capsys.readouterr().out.splitlines()[2] == name.replace("\\", r"\\").replace(
+        "|", r"\|"
+    ).join(["| ", " | 0 |"])
 
 
 @pytest.mark.parametrize(

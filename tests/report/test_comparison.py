@@ -9,7 +9,7 @@ from scipy import stats
 
 from unitgain.errors import ConfigError, DataError
 from unitgain.report.comparison import Settings, compare
-from unitgain.report.comparison_text import heading, rows, sentences, write_table
+from unitgain.report.comparison_text import between, heading, rows, sentences, write_table
 from unitgain.runs import RunsTable
 
 METRIC = "val/accuracy"
@@ -136,7 +136,7 @@ def test_a_condition_that_a_group_lacks_is_left_out_of_all():
 def test_keys_that_change_with_the_group_are_named():
     found = compared([row(i, s, s, lr={"a": 0.1, "b": 0.2}[i]) for i in "ab" for s in range(3)])
     assert (found.tied, found.averaged) == (("lr",), ())
-    assert "lr change with the group: what they do can't be told apart" in told(found)
+    assert "lr changes with the group: what it does can't be told apart" in told(found)
 
 
 def test_groups_without_a_common_condition_are_refused():
@@ -192,7 +192,7 @@ def test_a_group_with_diverged_runs_has_no_mean_unless_one_says_which():
     a = next(group for group in found.groups if group.name == "a")
     assert (a.runs, a.diverged, a.seeds, a.interval) == (4, 2, 0, None)
     assert found.reference is None
-    assert "Diverged: a 2 of 4. A mean of the others would flatter" in told(found)
+    assert "Diverged: a (2 of 4). A mean of the others would flatter" in told(found)
     assert "No comparison: fewer than two groups" in told(found)
 
 
@@ -293,3 +293,48 @@ def test_tables_are_written(tmp_path):
     assert len(rows(found)[0]) == len(heading(found))
     with pytest.raises(ConfigError, match=r"--out: must end in .md, .tex, .csv, got"):
         write_table(found, tmp_path / "table.txt")
+
+
+def many(groups=12):
+    """The last group is far behind; the others differ by less than their seeds do."""
+    draw = np.random.default_rng(3)
+    return [
+        row(f"g{i:02}", s, draw.normal() - 50.0 * (i == groups - 1))
+        for i in range(groups)
+        for s in range(4)
+    ]
+
+
+def test_many_groups_are_summed_up_unless_one_asks_for_each():
+    found = compared(many(), baseline="g00")
+    short, each = list(sentences(found)), list(sentences(found, each=True))
+    assert len([text for text in each if "upported: " in text]) == 11
+    assert len(short) < 6
+    gap = found.versus["g11"].difference.interval
+    assert f"Supported for 1 of 11: worse than g00: g11 by {between(gap)[0]}." in short
+    rest = [versus for versus in found.versus.values() if not versus.supported]
+    fewest = min(rest, key=lambda versus: versus.least or math.inf)
+    assert any(
+        text.startswith("Not supported for 10 of 11.")
+        and f"would show {fewest.group}," in text
+        and text.endswith(f"{fewest.least} of each.")
+        for text in short
+    )
+
+
+def test_groups_of_other_rows_are_told():
+    data = [row(i, s, s + (i == "b"), **{"data.path": i}) for i in "ab" for s in range(3)]
+    assert "Groups differ in data.path: a difference may be that of the rows." in told(
+        compared(data, by=["data.path"])
+    )
+
+
+def test_latex_has_minus_signs_and_every_letter_escaped(tmp_path):
+    data = [each | {"init": f"[{each['init']}]<^~"} for each in sleep()]
+    write_table(compared(data), tmp_path / "t.tex")
+    latex = (tmp_path / "t.tex").read_text()
+    table = latex[: latex.index(r"\end{tabular}")]
+    assert r"{[}one]\textless{}\textasciicircum{}\textasciitilde{} & 10 & 0 &" in table
+    assert "$-$1.28" in table
+    # After a line break a bracket would be its option.
+    assert "\n[" not in table

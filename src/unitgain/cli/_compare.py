@@ -9,8 +9,12 @@ from unitgain.cli._command import Command, Exit, parsed
 from unitgain.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from unitgain.report.comparison import Comparison, Settings
     from unitgain.stats.bootstrap import Method
+
+_GAP = 2
 
 
 def run(argv: Sequence[str]) -> int:
@@ -32,9 +36,9 @@ def run(argv: Sequence[str]) -> int:
     table.check(given.metric)
     keys = [key for key in given.by.split(",") if key]
     found = compare(table, keys, given.metric, _settings(given), np.random.default_rng(given.seed))
-    _show(found)
+    _show(found, each=given.each)
     if given.out is not None:
-        write_table(found, given.out)
+        write_table(found, given.out, each=given.each)
         print(f"{'table':8}{given.out}")
     return Exit.FINISHED
 
@@ -75,23 +79,40 @@ def _settings(given: argparse.Namespace) -> "Settings":
     )
 
 
-def _show(found: "Comparison") -> None:
+def _show(found: "Comparison", *, each: bool) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from unitgain.cli._show import prose
-    from unitgain.report.comparison_text import heading, rows, sentences
+    from unitgain.report.comparison_text import sentences
 
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for i, name in enumerate(heading(found)):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
-    for row in rows(found):
-        table.add_row(*row)
-    console.print(table)
+    console.print(_drawn(found, console.width))
     console.print()
-    for sentence in sentences(found):
+    for sentence in sentences(found, each=each):
         prose(console, sentence)
+
+
+def _drawn(found: "Comparison", width: int) -> "Table":
+    """The table; where it is too wide, names of groups are folded, and never a number."""
+    from rich.table import Table
+
+    from unitgain.report.comparison_text import heading, rows
+
+    lines = [heading(found), *rows(found)]
+
+    def needed(gap: int) -> int:
+        return sum(max(map(len, column)) + gap for column in zip(*lines, strict=True)) - gap
+
+    if needed(_GAP) > width and not any(group.diverged for group in found.groups):
+        at = lines[0].index("diverged")
+        lines = [line[:at] + line[at + 1 :] for line in lines]
+    gap = _GAP if needed(_GAP) <= width else 1
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    for i, name in enumerate(lines[0]):
+        table.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+    for row in lines[1:]:
+        table.add_row(*row)
+    return table
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -119,6 +140,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--test", choices=("t", "rank"), default="t", help="of differences; t")
     add("--diverged", choices=("refuse", "drop", "worst"), default="refuse", help="diverged runs")
     add("--better", choices=("higher", "lower"), help="of a metric of your own")
+    add("--each", action="store_true", help="a sentence on each group, however many there are")
     add("--seed", type=int, default=0, help="of the bootstrap; 0")
     add("--out", type=Path, metavar="FILE", help="the table as .md, .tex or .csv")
     given = parsed(parser, argv, "compare")

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from unitgain.cli._show import number
+from unitgain.report.tabular import latex, markdown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,20 +14,6 @@ if TYPE_CHECKING:
 
 _GAP = 2
 _NAMED = 6
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
 
 
 def text_of(table: "RunsTable", kind: str) -> str:
@@ -35,7 +22,7 @@ def text_of(table: "RunsTable", kind: str) -> str:
         written: str = table.frame.to_csv(index=False, lineterminator="\n")
         return written
     head, rows, right = _cells(table, len(table))
-    return _markdown(head, rows, right) if kind == "md" else _latex(head, rows, right)
+    return (markdown if kind == "md" else latex)(head, rows, right)
 
 
 def rich_table(table: "RunsTable", rows: int, width: int) -> tuple["Table", list[str]]:
@@ -159,30 +146,3 @@ def _that_fit(
             kept.append(j)
             room -= widths[j] + _GAP
     return sorted(kept)
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        escaped = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
-        return f"| {' | '.join(escaped)} |\n"
-
-    rule = [("---:" if numeric else "---") for numeric in right]
-    return line(head) + line(rule) + "".join(line(row) for row in rows)
-
-
-def _latex(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """A tabular for the package booktabs."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(_tex(cell) for cell in cells) + " \\\\\n"
-
-    columns = "".join("r" if numeric else "l" for numeric in right)
-    body = "".join(line(row) for row in rows)
-    return (
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{line(head)}\\midrule\n{body}"
-        "\\bottomrule\n\\end{tabular}\n"
-    )
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in text.replace("\n", " "))

@@ -108,6 +108,8 @@ def compare(
     averaged, tied = _other_keys(table, keys, known)
     known = known.assign(condition=_joined(known, averaged))
     wide_GNC, conditions, notes = _units(known, settings)
+    if of_data := [key for key in keys if key.partition(".")[0] in ("data", "shift")]:
+        notes.append(f"groups differ in {', '.join(of_data)}: a difference may be that of the rows")
     # One value a seed: its mean over the conditions.
     unit_G = {
         name: {seed: float(row.mean()) for seed, row in wide.items()}

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from unitgain.errors import ConfigError
 from unitgain.report._pairs import Versus
 from unitgain.report.comparison import Comparison, Group
+from unitgain.report.tabular import latex, markdown
 
 if TYPE_CHECKING:
     from unitgain.stats.intervals import Interval
 
 KINDS = (".md", ".tex", ".csv")
-_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}"}
+_MOST_VERDICTS = 6
+"""Groups with a sentence each."""
+_LISTED = 5
 _INTERVALS = {"student": "Student's t", "bca": "the BCa bootstrap", "percentile": "the bootstrap"}
 _LOCATIONS = {"mean": "mean", "iqm": "interquartile mean", "median": "median"}
 
@@ -39,8 +42,13 @@ def rows(found: Comparison) -> list[list[str]]:
     return [_row(found, group) for group in found.groups]
 
 
-def sentences(found: Comparison) -> Iterator[str]:
-    """What the runs support, what they don't, and how many seeds more would."""
+def sentences(found: Comparison, *, each: bool = False) -> Iterator[str]:
+    """What the runs support, what they don't, and how many seeds more would.
+
+    Args:
+        found: the comparison.
+        each: a sentence on each group, however many there are; else many are summed up.
+    """
     yield _what(found)
     for note in found.notes:
         yield f"{note[0].upper()}{note[1:]}."
@@ -55,12 +63,19 @@ def sentences(found: Comparison) -> Iterator[str]:
         yield _nothing_to_compare(found)
         return
     yield _how(found)
-    for versus in found.versus.values():
-        yield _verdict(found, versus)
+    if each or len(found.versus) <= _MOST_VERDICTS:
+        yield from (_verdict(found, versus) for versus in found.versus.values())
+    else:
+        yield from _summed_up(found)
 
 
-def write_table(found: Comparison, path: Path) -> None:
+def write_table(found: Comparison, path: Path, *, each: bool = False) -> None:
     """Write the table as .md or .tex, or all numbers as .csv.
+
+    Args:
+        found: the comparison.
+        path: where to.
+        each: a sentence on each group, however many there are.
 
     Raises:
         ConfigError: another ending.
@@ -68,9 +83,14 @@ def write_table(found: Comparison, path: Path) -> None:
     from unitgain.runs import atomic_write
 
     check_kind(path)
-    of = {".md": _markdown, ".tex": _latex, ".csv": _csv}[path.suffix]
+    if path.suffix == ".csv":
+        text = _csv(found)
+    else:
+        of, mark = (markdown, "- ") if path.suffix == ".md" else (latex, "% ")
+        notes = "".join(f"{mark}{sentence}\n" for sentence in sentences(found, each=each))
+        text = f"{of(heading(found), rows(found), _right(found))}\n{notes}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, of(found).encode())
+    atomic_write(path, text.encode())
 
 
 def check_kind(path: Path) -> None:
@@ -139,7 +159,12 @@ def _what(found: Comparison) -> str:
     if found.averaged:
         text += f" Each seed's value is its mean over {found.conditions} combinations of {', '.join(found.averaged)}."
     if found.tied:
-        text += f" {', '.join(found.tied)} change with the group: what they do can't be told apart."
+        does = (
+            "change with the group: what they do"
+            if found.tied[1:]
+            else "changes with the group: what it does"
+        )
+        text += f" {', '.join(found.tied)} {does} can't be told apart."
     return text
 
 
@@ -150,7 +175,7 @@ def _without_mean(found: Comparison) -> Iterator[str]:
     diverged = [group for group in found.groups if group.diverged]
     if not diverged:
         return
-    counts = ", ".join(f"{g.name} {g.diverged} of {g.runs}" for g in diverged)
+    counts = _listed([f"{g.name} ({g.diverged} of {g.runs})" for g in diverged])
     rule = {
         "refuse": "A mean of the others would flatter, so these groups have none; choose --diverged worst, or drop.",
         "drop": "Their seeds are left out, which flatters these groups.",
@@ -212,26 +237,50 @@ def _verdict(found: Comparison, versus: Versus) -> str:
     return f"{text} A rank test of {size} seeds never gives p below {least:.2g}: train more, or choose --test t."
 
 
-def _markdown(found: Comparison) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+def _summed_up(found: Comparison) -> Iterator[str]:
+    """Many groups: which differ, of the others what it would take."""
+    every = list(found.versus.values())
+    for word, better in (("better", True), ("worse", False)):
+        part = [v for v in every if v.supported and v.better == better]
+        if part:
+            names = _listed([f"{v.group} by {between(v.difference.interval)[0]}" for v in part])
+            yield f"Supported for {len(part)} of {len(every)}: {word} than {found.reference}: {names}."
+    rest = [v for v in every if not v.supported]
+    if rest:
+        sizes, seen = (
+            sorted(v.difference.size for v in rest),
+            sorted(v.visible for v in rest if v.visible > 0),
+        )
+        text = f"Not supported for {len(rest)} of {len(every)}."
+        if seen:
+            text += (
+                f" With {_range(sizes, 'd')} seeds true differences above {_range(seen, '.2g')} would show 80 times "
+                "in 100."
+            )
+        able = [v for v in rest if v.least is not None and v.least > v.difference.size]
+        if able:
+            first = min(able, key=lambda v: v.least or 0)
+            value = between(first.difference.interval)[0]
+            text += (
+                f" The fewest seeds would show {first.group}, by {value}: {first.least} of each."
+            )
+        yield text
+    yield "Each in full: unitgain compare --each."
 
-    head = heading(found)
-    body = "".join(map(line, rows(found)))
-    text = "\n".join(f"- {sentence}" for sentence in sentences(found))
-    return f"{line(head)}{line(['---'] + ['---:'] * (len(head) - 1))}{body}\n{text}\n"
+
+def _range(ordered: Sequence[float], form: str) -> str:
+    ends = dict.fromkeys(f"{value:{form}}" for value in (ordered[0], ordered[-1]))
+    return " to ".join(ends)
 
 
-def _latex(found: Comparison) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells) + " \\\\\n"
+def _listed(texts: Sequence[str]) -> str:
+    """The first few; names of groups have commas."""
+    more = f"; and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return "; ".join(texts[:_LISTED]) + more
 
-    head = heading(found)
-    notes = "".join(f"% {sentence}\n" for sentence in sentences(found))
-    return (
-        f"{notes}\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule\n{line(head)}\\midrule\n"
-        f"{''.join(map(line, rows(found)))}\\bottomrule\n\\end{{tabular}}\n"
-    )
+
+def _right(found: Comparison) -> list[bool]:
+    return [False] + [True] * (len(heading(found)) - 1)
 
 
 def _csv(found: Comparison) -> str:

@@ -18,7 +18,7 @@ from unitgain import __version__
 from unitgain.errors import DataError
 from unitgain.report import views
 from unitgain.report.comparison import shown
-from unitgain.report.run_groups import RunGroup, few_groups, groups_of
+from unitgain.report.run_groups import RunGroup, few_groups, groups_of, values_of
 from unitgain.report.shifted import MOST_PICTURES, MOST_RUNS, ShiftedRun, shifted_runs
 from unitgain.report.shifted import heading as shift_heading
 from unitgain.report.shifted import table_rows as shift_rows
@@ -156,7 +156,7 @@ def _content(table: RunsTable, question: Question) -> dict[str, Any]:
 def _sentences(table: RunsTable, question: Question) -> list[str]:
     import numpy as np
 
-    value_N = views.values_of(table, question.metric)
+    value_N = values_of(table, question.metric)
     finite = int(np.isfinite(value_N).sum())
     keys = views.varying_keys(table)
     if len(table) == 1:
@@ -276,7 +276,7 @@ def _baseline(table: RunsTable, question: Question, groups: Sequence[RunGroup]) 
     named = [group.rows[0] for group in groups if group.values == question.baseline]
     if named:
         return named[0]
-    value_N = views.values_of(table, question.metric)
+    value_N = values_of(table, question.metric)
     if not np.isfinite(value_N).any():
         return 0
     return int(np.nanargmax(value_N if question.higher else -value_N))
