@@ -1,10 +1,8 @@
-"""``hydra/sweeper=optuna``: the search's options, and from a batch of trials to runs and back."""
+"""``hydra/sweeper=optuna``: from a batch of trials to runs, and back."""
 
-import importlib.util
-import inspect
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,95 +15,30 @@ from omegaconf import DictConfig, OmegaConf
 
 from unitgain.cli._job import Task
 from unitgain.cli._patch import Composer
+from unitgain.cli._search_options import (
+    COUNTED,
+    SAMPLERS,
+    Options,
+    check_installed,
+    check_prunable,
+    custom,
+    directions_of,
+    made,
+    optunas,
+)
 from unitgain.cli._sweep import typed
-from unitgain.errors import ConfigError, DataError, explained
+from unitgain.errors import ConfigError, DataError, explained, raised
 from unitgain.runs import RunDirectory
-from unitgain.spec import RunSpec, close_match, instantiate, locate
+from unitgain.spec import RunSpec
 from unitgain.sweep.job import Ending
+from unitgain.sweep.pruning import Pruner
 from unitgain.sweep.storage import Direction, public
 
 if TYPE_CHECKING:
     import optuna
 
     from unitgain.cli._space import Space
-    from unitgain.sweep.search import Params, Result
-
-SAMPLERS = "optuna.samplers."
-COUNTED = ("parameters", "epoch", "seconds")
-"""What can be an objective beside validation metrics: less is better."""
-_STATUSES = ("finished", "diverged", "interrupted", "failed")
-
-
-@final
-@dataclass(frozen=True)
-class Options:
-    """The options of ``hydra/sweeper=optuna``.
-
-    Args:
-        sampler: target and arguments.
-        direction: one for each objective; nothing leaves it to the objectives.
-        objectives: names in ``summary.json``; nothing is the monitored metric.
-        storage: a URL or the path of a journal file.
-        study_name: of the study.
-        n_trials: of the study.
-        n_jobs: trials of a batch.
-        max_failure_rate: of a batch.
-        params: the space beside the command line's.
-        custom_search_space: a dotted path.
-    """
-
-    sampler: Mapping[str, Any]
-    direction: tuple[Direction, ...]
-    objectives: tuple[str, ...]
-    storage: str | None
-    study_name: str | None
-    n_trials: int
-    n_jobs: int
-    max_failure_rate: float
-    params: Mapping[str, Any]
-    custom_search_space: str | None
-
-    @classmethod
-    def of(cls, config: DictConfig) -> "Options":
-        """Those of a configuration, checked.
-
-        Raises:
-            ConfigError: with each fault.
-        """
-        given = cast("dict[str, Any]", OmegaConf.to_container(config.hydra.sweeper, resolve=True))
-        lines = [
-            f"hydra.sweeper.{key}: must be a whole number of at least 1, got {given[key]}"
-            for key in ("n_trials", "n_jobs")
-            if not (type(given[key]) is int and given[key] >= 1)
-        ]
-        rate = given["max_failure_rate"]
-        if type(rate) not in (int, float) or not 0 <= rate <= 1:
-            lines.append(f"hydra.sweeper.max_failure_rate: must be from 0 to 1, got {rate}")
-        direction = cast("tuple[Direction, ...]", tuple(_listed(given["direction"])))
-        lines += [
-            f"hydra.sweeper.direction: must be minimize or maximize, got {each}"
-            for each in direction
-            if each not in ("minimize", "maximize")
-        ]
-        for key in ("storage", "study_name", "custom_search_space"):
-            if not isinstance(given[key], str | None) or given[key] == "":
-                lines.append(f"hydra.sweeper.{key}: must be text or null, got {given[key]!r}")
-        if not isinstance(given["params"], Mapping | None):
-            lines.append(f"hydra.sweeper.params: must be keys with values, got {given['params']}")
-        if lines:
-            raise ConfigError(*lines)
-        return cls(
-            given["sampler"],
-            direction,
-            tuple(_listed(given["objectives"])),
-            given["storage"] or _journal(given["study_name"]),
-            given["study_name"],
-            given["n_trials"],
-            given["n_jobs"],
-            float(rate),
-            given["params"] or {},
-            given["custom_search_space"],
-        )
+    from unitgain.sweep.search import Params, Result, Search
 
 
 @final
@@ -118,6 +51,7 @@ class SearchSweep:
         space: what varies.
         objectives: names of what is optimized; nothing but the monitored metric's where that is all.
         directions: minimize or maximize, one for each.
+        epochs: of a run that isn't pruned.
         study: once it is open.
     """
 
@@ -125,9 +59,12 @@ class SearchSweep:
     space: "Space"
     objectives: tuple[str, ...]
     directions: tuple[Direction, ...]
+    epochs: int
     study: "optuna.Study | None" = None
     _known: dict[tuple[str, ...], "Result"] = field(default_factory=dict)
+    _jobs: list[tuple[str, ...]] = field(default_factory=list)
     _launched: int = 0
+    _interrupted: bool = False
 
     @classmethod
     def of(cls, hydra: Hydra, config: DictConfig, composer: Composer) -> "SearchSweep":
@@ -137,7 +74,7 @@ class SearchSweep:
             ConfigError: with each fault of the options or of the space, or Optuna isn't installed.
         """
         options = Options.of(config)
-        _check_installed(options)
+        check_installed(options)
         from unitgain.cli._space import Space
 
         space = Space.of(options.params, typed(config.hydra, "task"), hydra.config_loader)
@@ -148,10 +85,14 @@ class SearchSweep:
             )
         spec = _checked_spec(space, composer)
         objectives = options.objectives or (spec.monitor,)
-        found = cls(options, space, objectives, _directions(options, objectives, spec))
+        directions = directions_of(options, objectives, spec)
+        found = cls(options, space, objectives, directions, spec.trainer.max_epochs)
         found.sampler(0)
+        found.pruner()
+        if found.prunes:
+            check_prunable(options, config)
         if options.custom_search_space is not None:
-            _custom(options.custom_search_space)
+            custom(options.custom_search_space)
         return found
 
     def sampler(self, trials: int) -> "optuna.samplers.BaseSampler":
@@ -164,34 +105,39 @@ class SearchSweep:
 
         from unitgain.sweep.search import Grid
 
-        node = dict(self.options.sampler)
-        target = str(node.pop("_target_", None))
+        node, more = dict(self.options.sampler), {}
         node.pop("_partial_", None)
         if isinstance(node.get("seed"), int):
             node["seed"] += trials
-        key, name = "hydra.sweeper.sampler", target.removeprefix(SAMPLERS)
-        if not target.startswith(SAMPLERS):
-            return cast(
-                "optuna.samplers.BaseSampler", instantiate({"_target_": target, **node}, _key_=key)
-            )
-        if name not in optuna.samplers.__all__:
-            meant = close_match(name, optuna.samplers.__all__)
-            hint = f"; did you mean {SAMPLERS}{meant}?" if meant else ""
-            raise ConfigError(f"{key}._target_: must be a sampler of Optuna's, got {target}{hint}")
-        kind = getattr(optuna.samplers, name)
+        kind: Any = optunas(optuna.samplers, node, "hydra.sweeper.sampler")
         if kind is optuna.samplers.GridSampler:
             if self.options.custom_search_space is not None:
                 raise ConfigError(
                     "hydra.sweeper.custom_search_space: can't be known to a grid; choose another sampler"
                 )
-            kind, node = Grid, node | {"search_space": self.space.grid()}
-        unknown = node.keys() - inspect.signature(kind).parameters.keys()
-        if unknown:
-            raise ConfigError(
-                *(f"{key}.{each}: no argument of {target}" for each in sorted(unknown))
-            )
-        with explained(key, target, "must be arguments that the sampler takes", "mend them"):
-            return cast("optuna.samplers.BaseSampler", kind(**node))
+            kind, more = Grid, {"search_space": self.space.grid()}
+        found = made(kind, node, more, "hydra.sweeper.sampler")
+        return cast("optuna.samplers.BaseSampler", found)
+
+    def pruner(self) -> "optuna.pruners.BasePruner":
+        """What ends trials early.
+
+        Raises:
+            ConfigError: it isn't there, or refuses its arguments.
+        """
+        import optuna
+
+        node, more, key = dict(self.options.pruner), {}, "hydra.sweeper.pruner"
+        kind = optunas(optuna.pruners, node, key)
+        if kind is optuna.pruners.HyperbandPruner and node.get("max_resource") is None:
+            node.pop("max_resource", None)
+            more = {"max_resource": self.epochs}
+        return cast("optuna.pruners.BasePruner", made(kind, node, more, key))
+
+    @property
+    def prunes(self) -> bool:
+        """Whether any trial may be ended early."""
+        return self.options.pruner.get("_target_") != "optuna.pruners.NopPruner"
 
     @property
     def n_trials(self) -> int:
@@ -216,7 +162,9 @@ class SearchSweep:
         from unitgain.sweep.storage import open_study
 
         options = self.options
-        study = open_study(options.study_name, options.storage, self.directions, self.sampler(0))
+        study = open_study(
+            options.study_name, options.storage, self.directions, self.sampler(0), self.pruner()
+        )
         self.study = study
         self._launched = len(study.get_trials(deepcopy=False))
         study.sampler = self.sampler(self._launched)
@@ -226,7 +174,7 @@ class SearchSweep:
         OmegaConf.save(config, task.sweep_dir / "multirun.yaml")
         extend = None
         if options.custom_search_space is not None:
-            extend = partial(self._extend, _custom(options.custom_search_space), config)
+            extend = partial(self._extend, custom(options.custom_search_space), config)
         batches = Search(
             study,
             self.space.parameters,
@@ -235,12 +183,20 @@ class SearchSweep:
             options.max_failure_rate,
             extend,
         )
+        pruner = Pruner(partial(self._prunes, batches))
         try:
-            batches.run(partial(self._train, task, launcher))
+            with pruner if self.prunes else nullcontext():
+                batches.run(partial(self._train, task, launcher, pruner))
         finally:
             self._write_results(study, task.sweep_dir)
 
-    def _train(self, task: Task, launcher: Launcher, params: Sequence["Params"]) -> list["Result"]:
+    def _train(
+        self,
+        task: Task,
+        launcher: Launcher,
+        pruner: Pruner,
+        params: Sequence["Params"],
+    ) -> list["Result"]:
         """Launch the trials of a batch that differ, and find how each of them ended."""
         from unitgain.sweep.search import Result
 
@@ -248,17 +204,26 @@ class SearchSweep:
         new = [job for job in dict.fromkeys(jobs) if job not in self._known]
         first, self._launched = self._launched, self._launched + len(new)
         returns: Sequence[JobReturn] = []
-        interrupted = False
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._jobs = jobs
         try:
             returns = launcher.launch(new, initial_job_idx=first) if new else []
         except KeyboardInterrupt:
-            interrupted = True
+            self._interrupted = True
+        if pruner.failure is not None:
+            raise ConfigError(
+                f"hydra.sweeper.pruner: must be able to decide, but {self.options.pruner['_target_']} raised "
+                f"{raised(pruner.failure)}; mend its arguments"
+            ) from pruner.failure
         outcomes = {outcome.number: outcome for outcome in task.outcomes}
         for i, job in enumerate(new):
             outcome = outcomes.get(first + i)
             if outcome is not None:
                 self._known[job] = self._result(outcome.ending, outcome.directory)
-            elif not interrupted:
+                if outcome.ending.status == "interrupted" and job in pruner.pruned:
+                    self._known[job] = Result("pruned", run=self._known[job].run)
+            elif not self._interrupted:
                 self._known[job] = self._result(*_found(returns[i]))
         return [self._known.get(job, Result("interrupted")) for job in jobs]
 
@@ -284,6 +249,10 @@ class SearchSweep:
                 "failed", cause=f"{self.objectives} must be finite, got {values}", run=run
             )
         return Result("finished", values, run=run)
+
+    def _prunes(self, batches: "Search", job: tuple[str, ...], epochs: int, value: float) -> bool:
+        """Whether a job of the batch at work ends early."""
+        return job in self._jobs and batches.prunes(self._jobs.index(job), epochs, value)
 
     def _extend(self, suggest: Any, config: DictConfig, trial: "optuna.Trial") -> None:
         target = str(self.options.custom_search_space)
@@ -354,53 +323,6 @@ def _checked_spec(space: "Space", composer: Composer) -> RunSpec:
     return specs[0]
 
 
-def _directions(
-    options: Options, objectives: Sequence[str], spec: RunSpec
-) -> tuple[Direction, ...]:
-    unseen = [name for name in options.objectives if name.startswith(("test/", "train/"))]
-    strange = [n for n in options.objectives if not n.startswith("val/") and n not in COUNTED]
-    lines = [
-        f"hydra.sweeper.objectives: must be of the validation part, got {name}; a search that sees test rows "
-        "leaves none to judge it by, and one of training rows looks for overfitting"
-        for name in unseen
-    ]
-    lines += [
-        f"hydra.sweeper.objectives: must be val/METRIC, {', '.join(COUNTED)}, got {name}"
-        for name in strange
-        if name not in unseen
-    ]
-    if lines:
-        raise ConfigError(*lines)
-    better = [_better(name, spec) for name in objectives]
-    if not options.direction:
-        if None in better:
-            raise ConfigError(
-                f"hydra.sweeper.direction: is needed for {objectives[better.index(None)]}; write minimize or "
-                "maximize, or a list of them, one for each objective"
-            )
-        return tuple(each for each in better if each is not None)
-    if len(options.direction) != len(objectives):
-        raise ConfigError(
-            f"hydra.sweeper.direction: must have one for each of {', '.join(objectives)}, got "
-            f"{', '.join(options.direction)}; name them in hydra.sweeper.objectives"
-        )
-    for name, given, known in zip(objectives, options.direction, better, strict=True):
-        if known is not None and name == spec.monitor and given != known:
-            raise ConfigError(
-                f"hydra.sweeper.direction: must be {known} for {name}, whose best epoch counts, got {given}; "
-                "leave it out, or choose another monitor"
-            )
-    return options.direction
-
-
-def _better(name: str, spec: RunSpec) -> Direction | None:
-    if name in COUNTED:
-        return "minimize"
-    mode = spec.model_copy(update={"monitor": name}).monitor_mode
-    directions: dict[str | None, Direction] = {"min": "minimize", "max": "maximize"}
-    return directions.get(mode)
-
-
 def _found(returned: JobReturn) -> tuple[Ending, Path | None]:
     """How a job ended that ran in a process of its own, by what it left in its directory."""
     directory = Path(returned.working_dir or "")
@@ -413,37 +335,3 @@ def _found(returned: JobReturn) -> tuple[Ending, Path | None]:
     value = summary.get("best", {}).get("value")
     ending = Ending(summary["status"], math.nan if value is None else value, summary.get("cause"))
     return ending, directory
-
-
-def _check_installed(options: Options) -> None:
-    needed = {"optuna": "hydra/sweeper: optuna"}
-    if options.sampler.get("_target_") == f"{SAMPLERS}CmaEsSampler":
-        needed["cmaes"] = "hydra/sweeper/sampler: cmaes"
-    for module, what in needed.items():
-        if importlib.util.find_spec(module) is None:
-            raise ConfigError(
-                f"{what} needs the package {module}, which isn't installed; pip install 'unitgain[optuna]'"
-            )
-
-
-def _journal(study_name: object) -> str | None:
-    """The journal file of a study with a name, which several processes may share."""
-    if study_name is None:
-        return None
-    return str(Path(os.environ.get("UNITGAIN_SWEEPS", "sweeps")) / f"{study_name}.journal")
-
-
-def _custom(path: str) -> Any:
-    """The function that suggests further parameters, if a configuration may name it."""
-    try:
-        return locate(path)
-    except ConfigError as error:
-        key = "hydra.sweeper.custom_search_space"
-        lines = (line.removeprefix("_target_: ") for line in error.lines)
-        raise ConfigError(*(f"{key}: {line}" for line in lines)) from error
-
-
-def _listed(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]

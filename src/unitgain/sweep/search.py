@@ -5,6 +5,7 @@ Importing this module imports Optuna.
 
 import os
 import socket
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from unitgain.errors import ConfigError
 
-Told = Literal["finished", "diverged", "interrupted", "failed"]
+Told = Literal["finished", "diverged", "interrupted", "failed", "pruned"]
 Params = Mapping[str, Any]
 
 STATUS, CAUSE, RUN, OWNER = "status", "cause", "run", "owner"
@@ -48,7 +49,7 @@ class Result:
 class Search:
     """Trials until a study has as many as are wanted.
 
-    A trial counts once it has finished, failed or diverged, in this process or another one. One that was
+    A trial counts once it has finished, was pruned, failed or diverged, in this process or another one. One that was
     interrupted doesn't: the study proposes it again, before anything new. Several processes may share a study.
 
     Args:
@@ -58,6 +59,8 @@ class Search:
         batch: so many are proposed at a time.
         max_failure_rate: the share of a batch that may fail or diverge.
         extend: suggests further parameters for a trial.
+        trials: those that are at work.
+        owner: the process that is at them.
     """
 
     study: optuna.Study
@@ -66,6 +69,7 @@ class Search:
     batch: int
     max_failure_rate: float = 1.0
     extend: Callable[[Trial], None] | None = None
+    trials: list[Trial] = field(default_factory=list)
     owner: str = field(default_factory=lambda: _owner(os.getpid()))
 
     def left(self) -> int:
@@ -84,18 +88,33 @@ class Search:
         """
         self._take_back()
         while count := min(self.batch, self.left()):
-            trials = self._ask(count)
+            self.trials = self._ask(count)
             try:
-                results = train([trial.params for trial in trials])
+                results = train([trial.params for trial in self.trials])
             except BaseException:
-                for trial in trials:
+                for trial in self.trials:
                     self._tell(trial, Result("interrupted"))
                 raise
-            for trial, result in zip(trials, results, strict=True):
+            for trial, result in zip(self.trials, results, strict=True):
                 self._tell(trial, result)
             if any(result.status == "interrupted" for result in results):
                 raise KeyboardInterrupt
             self._check_failures(results)
+
+    def prunes(self, index: int, epochs: int, value: float) -> bool:
+        """Whether a trial at work should end, as the study's pruner thinks.
+
+        Args:
+            index: of the trial in its batch.
+            epochs: behind it.
+            value: of the objective after them.
+        """
+        trial = self.trials[index]
+        with warnings.catch_warnings():
+            # A run that goes on from a checkpoint comes by the same epochs again.
+            warnings.simplefilter("ignore")
+            trial.report(value, epochs)
+        return trial.should_prune()
 
     def _ask(self, count: int) -> list[Trial]:
         """A batch; what two processes asked for at once beyond the last trial is given up."""
@@ -130,6 +149,10 @@ class Search:
             trial.set_user_attr(STATUS, result.status)
             self.study.tell(trial, list(result.values))
             return
+        if result.status == "pruned":
+            trial.set_user_attr(STATUS, result.status)
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return
         self._end(trial, result.status)
         if result.status == "interrupted":
             self._propose_again(trial.params)
@@ -155,7 +178,7 @@ class Search:
                 self._propose_again(frozen.params)
 
     def _check_failures(self, results: Sequence[Result]) -> None:
-        failed = [result for result in results if result.status != "finished"]
+        failed = [each for each in results if each.status not in ("finished", "pruned")]
         if results and len(failed) / len(results) > self.max_failure_rate:
             raise ConfigError(
                 f"hydra.sweeper.max_failure_rate: at most {self.max_failure_rate:g} of a batch may fail or "

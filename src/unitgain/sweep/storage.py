@@ -23,6 +23,7 @@ def open_study(
     storage: str | None,
     directions: Sequence[Direction],
     sampler: "optuna.samplers.BaseSampler",
+    pruner: "optuna.pruners.BasePruner | None" = None,
 ) -> "optuna.Study":
     """A study, new or as it was left.
 
@@ -31,6 +32,7 @@ def open_study(
         storage: a URL, or the path of a journal file; None is in memory.
         directions: minimize or maximize, one for each objective.
         sampler: proposes the trials.
+        pruner: ends some of them early; None ends none.
 
     Raises:
         ConfigError: the storage can't be used, or the study has other objectives.
@@ -44,6 +46,7 @@ def open_study(
             storage=None if storage is None else _opened(storage),
             directions=list(directions),
             sampler=sampler,
+            pruner=pruner or optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
     except ImportError as error:

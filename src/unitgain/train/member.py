@@ -65,6 +65,8 @@ class Member:
         self._losses: list[float] = []
         self.blame: dict[str, Any] | None = None
         self.message: str | None = None
+        self.signal = 0
+        self.pruned = False
         keep_epoch = self.epochs - 1 if resumed else None
         keep_step = resumed["step"] - 1 if resumed else None
         self.metrics = MetricsWriter(run.metrics, keep_until=keep_epoch)
@@ -205,8 +207,11 @@ class Member:
     def result(self, summary: Mapping[str, Any]) -> RunResult:
         """What is told of the run."""
         message = self.message
-        if summary["status"] == "interrupted":
-            message = f"interrupted in epoch {summary['epoch'] + 1}; go on with: unitgain resume {self.run.path}"
+        if summary["pruned"]:
+            message = f"pruned after epoch {summary['epoch']}; go on with: unitgain resume {self.run.path}"
+        elif summary["status"] == "interrupted":
+            cause = summary.get("cause", "interrupted")
+            message = f"{cause} in epoch {summary['epoch'] + 1}; go on with: unitgain resume {self.run.path}"
         return RunResult(
             directory=self.run.path,
             status=summary["status"],
@@ -216,6 +221,7 @@ class Member:
             else "no verdict: gradient flow was not measured.",
             monitor=summary["best"]["value"],
             message=message,
+            signal=self.signal,
         )
 
     def _sync_once(self, batch: Batch) -> None:

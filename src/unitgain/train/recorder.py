@@ -4,7 +4,7 @@ Shapes: K members, L layers, S steps, Q quantities.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from unitgain.data import Prepared
 from unitgain.pack.engine import Blame, Pack
+from unitgain.runs import cause_of_signal
+from unitgain.runs.pruning import Pruning
 from unitgain.spec import RunSpec
 from unitgain.train.checkpoint import restore_member
 from unitgain.train.member import Member
@@ -39,6 +41,7 @@ class Recorder(pl.Callback):
         members: their files, in the order of the pack.
         resumed: the content of each member's checkpoint, when the fit goes on from one.
         watch: who follows.
+        signal: tells the number of the signal that has asked the fit to end, else 0.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class Recorder(pl.Callback):
         members: Sequence[Member],
         resumed: Sequence[Mapping[str, Any]] | None,
         watch: Watch | None = None,
+        signal: Callable[[], int] = int,
     ) -> None:
-        self.spec, self.resumed, self.watch = spec, resumed, watch
+        self.spec, self.resumed, self.watch, self._signal = spec, resumed, watch, signal
         self.members = list(members)
+        self.pruning = Pruning.connect()
         self.results: dict[int, RunResult] = {}
         self.scores = Scores(spec)
         early = spec.callbacks.early_stopping
@@ -108,6 +113,8 @@ class Recorder(pl.Callback):
             for k in stopped:
                 self.tracker.status[k] = "finished"
             self._save(stopped, module.pack, module.pack.tensors(), epoch + 1)
+        if self.pruning is not None and epoch + 1 < (trainer.max_epochs or 0):
+            self._prune(self.pruning, module.pack, value_K, epoch + 1)
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in rows[0].items()}
         )
@@ -136,9 +143,25 @@ class Recorder(pl.Callback):
     def close(self) -> None:
         """End what is open, after an error too."""
         self.saver.close()
+        if self.pruning is not None:
+            self.pruning.close()
         for member in self.members:
             if member.index not in self.results:
                 member.abort()
+
+    def _prune(
+        self, pruning: Pruning, pack: Pack, value_K: "np.ndarray[Any, Any]", epochs: int
+    ) -> None:
+        """Let the members end that a search gives up: they are saved, and could be resumed."""
+        going = {self.members[k].run.path: k for k in self.tracker.running}
+        found = pruning.ask(epochs, {path: float(value_K[k]) for path, k in going.items()})
+        pruned = [k for path, k in going.items() if path in found]
+        if not pruned:
+            return
+        for k in pruned:
+            self.members[k].pruned = True
+            self.tracker.status[k] = "interrupted"
+        self._save(pruned, pack, pack.tensors(), epochs)
 
     def _compact(self, module: PackedModule) -> None:
         """Let the members go that have stopped, and go on with the others alone."""
@@ -197,8 +220,10 @@ class Recorder(pl.Callback):
         member, tracker = self.members[k], self.tracker
         verdict = member.judge(pack)
         seconds = time.monotonic() - self._started_at
+        cause = cause_of_signal(member.signal)
         return {
             "status": tracker.status[k],
+            **({} if cause is None else {"cause": cause}),
             "epoch": member.epochs,
             "step": member.epochs * pack.steps_per_epoch,
             "steps_per_epoch": pack.steps_per_epoch,
@@ -211,6 +236,7 @@ class Recorder(pl.Callback):
             "verdict": None if verdict is None else verdict.as_dict(),
             "forecast": None if member.origin else member.outlook.forecast.as_dict(),
             "diverged": member.blame,
+            "pruned": member.pruned or None,
             "warm_start": member.origin,
             "parameters": pack.mlp.parameters_per_member,
             "rows": {part: pack.data.size(part) for part in ("train", "val", "test")},
@@ -283,6 +309,7 @@ class Recorder(pl.Callback):
         self._save(running, pack, self.epoch_state, trainer.current_epoch)
         for k in running:
             self.tracker.status[k] = "interrupted"
+            self.members[k].signal = self._signal()
         trainer.should_stop = True
 
     def _save(
