@@ -78,6 +78,7 @@ def train(monkeypatch):
             "verdict": "gradients flow",
             "monitor": 0.5,
             "message": None,
+            "signal": 0,
         }
         return [SimpleNamespace(**{**result, **changes})]
 

@@ -20,6 +20,24 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def exit_of_signal(number: int) -> int:
+    """The exit status of a command that a signal ended, as shells have it.
+
+    Example:
+        >>> exit_of_signal(15), exit_of_signal(2) == Exit.INTERRUPTED
+        (143, True)
+    """
+    return 128 + number
+
+
+def exit_of_interrupt(error: KeyboardInterrupt) -> int:
+    """The exit status of a command that was interrupted."""
+    from unitgain.runs import InterruptedBySignal
+
+    known = isinstance(error, InterruptedBySignal)
+    return exit_of_signal(error.number) if known else Exit.INTERRUPTED
+
+
 @dataclass(frozen=True)
 class Command:
     """One subcommand.

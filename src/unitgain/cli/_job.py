@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import signal
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,13 +17,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from unitgain.cli._command import Exit
+from unitgain.cli._command import Exit, exit_of_signal
 from unitgain.cli._conf import plain
 from unitgain.cli._shift import report_shift
 from unitgain.cli._show import show_job, show_job_end, show_job_held, show_run
 from unitgain.cli._sweep import epochs_of, typed
 from unitgain.errors import UnitgainError, UnitgainWarning
-from unitgain.runs import ClaimLostError, Claims, RunDirectory, write_plan
+from unitgain.runs import (
+    ClaimLostError,
+    Claims,
+    InterruptedBySignal,
+    RunDirectory,
+    cause_of_signal,
+    write_plan,
+)
 from unitgain.spec import RunSpec, parse
 from unitgain.spec._shift import NoShiftNode, UniformNode
 from unitgain.sweep.job import Ending, Guard, Job, mark_failed, start_of
@@ -58,8 +66,10 @@ class Outcome:
     directory: Path | None = None
 
     @property
-    def exit(self) -> Exit:
+    def exit(self) -> int:
         """Its exit status, had it been alone."""
+        if self.ending.signal:
+            return exit_of_signal(self.ending.signal)
         failed = Exit.USER_ERROR if self.ending.expected else Exit.UNEXPECTED
         return _EXITS.get(self.ending.status, failed)
 
@@ -83,6 +93,7 @@ class Task:
     search: "SearchSweep | None" = None
     outcomes: list[Outcome] = field(default_factory=list)
     held: list[Job] = field(default_factory=list)
+    interrupted_exit: int = Exit.INTERRUPTED
     error: Exception | None = None
     sweep_dir: Path | None = None
 
@@ -97,7 +108,7 @@ class Task:
             if not RunDirectory(directory).config.exists():
                 claims.wait(directory)
             result = _train(spec, directory, tuple(typed(hydra, "task")), claims)
-            show_run(result, draw(spec, result.directory))
+            show_run(result, draw_in_time(spec, result))
             if spec.weighting.corrects and result.status == "finished":
                 report_shift(result.directory)
         except Exception as error:
@@ -185,8 +196,8 @@ class Task:
             if not outcome.ending.expected:
                 traceback.print_exception(error)
         self.outcomes.append(outcome)
-        if outcome.exit is Exit.INTERRUPTED:
-            raise KeyboardInterrupt
+        if outcome.ending.status == "interrupted":
+            raise InterruptedBySignal(outcome.ending.signal or signal.SIGINT)
         return outcome.ending.value
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
@@ -201,9 +212,17 @@ def worst(outcomes: Sequence[Outcome]) -> Exit:
     return next((status for status in order if status in found), Exit.FINISHED)
 
 
-def exit_of(result: "RunResult") -> Exit:
+def exit_of(result: "RunResult") -> int:
     """The exit status of one run."""
+    if result.signal:
+        return exit_of_signal(result.signal)
     return _EXITS.get(result.status, Exit.UNEXPECTED)
+
+
+def draw_in_time(spec: RunSpec, result: "RunResult") -> list[Path]:
+    """Draw the figures of a run, unless a scheduler is about to end this process."""
+    preempted = cause_of_signal(result.signal) is not None
+    return [] if preempted else draw(spec, result.directory)
 
 
 def draw(spec: RunSpec, directory: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from unitgain.cli import (
     _train,
     _update,
 )
-from unitgain.cli._command import Command, Exit
+from unitgain.cli._command import Command, Exit, exit_of_interrupt
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
 
 COMMANDS: tuple[Command, ...] = (
@@ -76,7 +76,7 @@ environment:
   HYDRA_FULL_ERROR  1 shows the traceback of every error
 
 exit status: 0 finished, 1 unexpected error or a difference, 2 error in what was given,
-  3 diverged, 4 drift, 130 interrupted
+  3 diverged, 4 drift, 130 interrupted, 128 + N ended by signal N, and saved
 """
 
 
@@ -106,9 +106,9 @@ def _guarded(arguments: list[str]) -> int:
     except SystemExit as error:
         # How argparse ends: after a help text, or after it printed what is wrong.
         return error.code if isinstance(error.code, int) else Exit.FINISHED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return Exit.INTERRUPTED
+        return exit_of_interrupt(error)
     except BrokenPipeError:
         # The reader of a pipe has left, as `head` does; a second write at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

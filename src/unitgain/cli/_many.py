@@ -6,7 +6,7 @@ from hydra._internal.hydra import Hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from unitgain.cli._command import Exit
+from unitgain.cli._command import Exit, exit_of_interrupt
 from unitgain.cli._conf import Groups
 from unitgain.cli._job import Task, worst
 from unitgain.cli._patch import Composer
@@ -40,14 +40,14 @@ def run_many(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) 
         found = show_search(task.search, directory)
         if interrupted:
             show_how_to_go_on(directory)
-            return Exit.INTERRUPTED
+            return task.interrupted_exit
         # That some trials diverge is what a search is for.
         return Exit.FINISHED if found else worst(task.outcomes)
     if task.outcomes:
         show_sweep(task.outcomes, directory, task.total)
     if interrupted:
         show_how_to_go_on(directory)
-    return Exit.INTERRUPTED if interrupted else worst(task.outcomes)
+    return task.interrupted_exit if interrupted else worst(task.outcomes)
 
 
 def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> tuple[Task, bool]:
@@ -80,8 +80,9 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
         task.finish()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         interrupted = True
+        task.interrupted_exit = exit_of_interrupt(error)
     finally:
         if task.packed is not None:
             task.packed.close()

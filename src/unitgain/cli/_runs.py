@@ -68,14 +68,14 @@ def _resume(directory: Path, claims: "Claims") -> int:
             f"{directory}: must be an interrupted run, but its loss diverged, as it would again; "
             "train with a lower optimizer.lr"
         )
-    from unitgain.cli._job import draw, exit_of
+    from unitgain.cli._job import draw_in_time, exit_of
     from unitgain.cli._show import show_run
     from unitgain.train import fit
     from unitgain.upload import uploading, wants_upload
 
     with uploading(wanted=wants_upload(run.read_config()), hold=True):
         [result] = fit([spec], [directory], resume=True, watch=Guard(claims))
-        show_run(result, draw(spec, directory))
+        show_run(result, draw_in_time(spec, result))
     return exit_of(result)
 
 

@@ -30,19 +30,23 @@ from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
 from unitgain.runs._metrics import MetricsWriter, read_metrics
 from unitgain.runs._options import option_name
 from unitgain.runs._seal import open_sealed, seal
+from unitgain.runs._signals import SIGNALS, EndingSignals, InterruptedBySignal, cause_of_signal
 from unitgain.runs._standing import Standing, SweepStanding, read_standing, write_plan
 from unitgain.runs._table import RunsTable, read_runs
 
 __all__ = [
     "LOOK_S",
+    "SIGNALS",
     "Batch",
     "Checkpoint",
     "ClaimLostError",
     "Claims",
     "Differences",
+    "EndingSignals",
     "Gradients",
     "GradientsWriter",
     "Holder",
+    "InterruptedBySignal",
     "MetricsWriter",
     "Patience",
     "RunDirectory",
@@ -52,6 +56,7 @@ __all__ = [
     "Status",
     "SweepStanding",
     "atomic_write",
+    "cause_of_signal",
     "compare_runs",
     "drop_previous",
     "environment",

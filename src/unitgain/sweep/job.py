@@ -47,12 +47,14 @@ class Ending:
         value: the best of the monitored metric; NaN where there is none.
         cause: in a line, why it isn't finished.
         expected: whether what failed is a fault of the input, such as a user can mend.
+        signal: the number of the one that interrupted it, else 0.
     """
 
     status: Status
     value: float = math.nan
     cause: str | None = None
     expected: bool = True
+    signal: int = 0
 
     @classmethod
     def of_error(cls, error: Exception) -> "Ending":
@@ -66,7 +68,7 @@ class Ending:
         """That of a run that was trained."""
         value = math.nan if result.monitor is None else result.monitor
         cause = None if result.status == "finished" else result.message or result.status
-        return cls(cast("Status", result.status), value, cause)
+        return cls(cast("Status", result.status), value, cause, signal=result.signal)
 
 
 @final
@@ -98,14 +100,14 @@ class Guard:
 
     claims: Claims
 
-    def stop(self) -> bool:
+    def stop(self) -> int:
         """Never.
 
         Raises:
             ClaimLostError: the run is another process's.
         """
         self.claims.check()
-        return False
+        return 0
 
     def epoch(self, done: int, epochs: int, running: int, member_steps: int) -> None:
         """An epoch is over."""

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,18 @@ from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, final
 
 from unitgain.errors import ConfigError
-from unitgain.runs import LOOK_S, Claims, Patience, RunDirectory, holder_of
+from unitgain.runs import (
+    LOOK_S,
+    Claims,
+    EndingSignals,
+    InterruptedBySignal,
+    Patience,
+    RunDirectory,
+    holder_of,
+)
 from unitgain.sweep.job import Ending, Job, mark_failed
 from unitgain.sweep.plan import Pack
 from unitgain.sweep.worker import Done, Ended, Epoch, Held, Message, Note, Order, Ready, serve
@@ -174,13 +180,13 @@ class Pool:
         """Train packs.
 
         Raises:
-            KeyboardInterrupt: at the first Ctrl-C, after the workers have saved what they were at; at
-                the second one, at once.
+            InterruptedBySignal: at the first Ctrl-C or the like, after the workers have saved what they were at.
+            KeyboardInterrupt: at the second Ctrl-C, at once.
             ConfigError: workers can't be started.
         """
         waiting = deque(_Task(pack, dict(enumerate(pack.jobs))) for pack in packs)
         self._held.clear()
-        with self._interruptible():
+        with EndingSignals(self._stop_at):
             while any(worker.task for worker in self._workers) or (
                 (waiting or self._held) and not self._stopped
             ):
@@ -193,7 +199,7 @@ class Pool:
                 for connection in wait(list(sources), timeout=0.2):
                     self._hear(sources[connection], waiting, listener)  # type: ignore[index]
         if self._stopped:
-            raise KeyboardInterrupt
+            raise InterruptedBySignal(self._stop.value)
 
     def close(self) -> None:
         """End the workers: those that are at work at once."""
@@ -342,23 +348,8 @@ class Pool:
         claims.close()
         listener.ended(job, Ending("failed", cause=cause, expected=False))
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Let the first Ctrl-C ask the workers to stop; a second one raises as usual."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-
-        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-            self._stop.value = 1
-            signal.signal(signal.SIGINT, before)
-
-        signal.signal(signal.SIGINT, on_interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _stop_at(self, number: int) -> None:
+        self._stop.value = number
 
 
 def _how_it_ended(worker: _Worker) -> str:

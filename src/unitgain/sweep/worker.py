@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from unitgain.data import DataWarning, Table
 from unitgain.errors import UnitgainError
-from unitgain.runs import ClaimLostError, Claims
+from unitgain.runs import SIGNALS, ClaimLostError, Claims
 from unitgain.spec import RunSpec
 from unitgain.sweep.job import Ending, Start, mark_failed, start_of
 
@@ -141,22 +141,23 @@ def serve(
 
     Args:
         connection: orders come in, messages go out.
-        stop: a shared number; once it isn't zero, runs are saved and end as interrupted.
+        stop: a shared number, of the signal that asks to end; once it isn't 0, runs are saved and end as interrupted.
         pulse: a shared number that changes with each step, so that the process is seen to go on.
         log: where everything goes that is printed.
         environment: of the process that asks, which may have changed since a server of forks began.
     """
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the parent says when to stop
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(descriptor, stream.fileno())
 
-    def stopped() -> bool:
+    def stopped() -> int:
         pulse.value += 1
-        return bool(stop.value)
+        return int(stop.value)
 
     worker = _Worker(connection, stopped)
     warnings.showwarning = worker.show_warning
@@ -183,8 +184,8 @@ class _Watch:
         self._worker, self._order, self._members = worker, order, members
         self.left = list(members)
 
-    def stop(self) -> bool:
-        """Whether to end early.
+    def stop(self) -> int:
+        """The number of the signal that asks to end, else 0.
 
         Raises:
             ClaimLostError: this process was silent for so long that another one has taken a member over.
@@ -209,10 +210,10 @@ class _Worker:
 
     Args:
         connection: messages go out.
-        stop: whether to end early.
+        stop: the number of the signal that asks to end, else 0.
     """
 
-    def __init__(self, connection: "Connection[Any, Any]", stop: Callable[[], bool]) -> None:
+    def __init__(self, connection: "Connection[Any, Any]", stop: Callable[[], int]) -> None:
         self.connection, self.stop = connection, stop
         self.claims = Claims()
         self._loaded: dict[str, Table] = {}

@@ -1,14 +1,10 @@
 """Training runs of one shape as one pack, and what each of them leaves."""
 
-import signal
-import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, final
 
 import lightning.pytorch as pl
 import torch
@@ -16,7 +12,7 @@ import torch
 from unitgain.data import Table
 from unitgain.errors import CheckpointError, ConfigError
 from unitgain.pack.build import epochs
-from unitgain.runs import RunDirectory, environment, newest_valid
+from unitgain.runs import EndingSignals, RunDirectory, environment, newest_valid
 from unitgain.spec import RunSpec, instantiate
 from unitgain.train.checkpoint import check_belongs, unpack_member
 from unitgain.train.exponent import settle
@@ -58,15 +54,12 @@ def fit(
     place = accelerator(spec)
     if not resume:
         _check_unused(directories)
-    with process_settings(spec), _interruptible() as interrupted:
-
-        def stop() -> bool:
-            return interrupted.is_set() or (watch is not None and watch.stop())
-
+    with process_settings(spec), EndingSignals() as signals:
+        asked = _Asked(signals, watch)
         datamodule = PackedDataModule(specs, loaded)
         runs = [RunDirectory(Path(d)) for d in directories]
         contents = _contents(specs, runs) if resume else None
-        module = PackedModule(specs, datamodule.tables, stop)
+        module = PackedModule(specs, datamodule.tables, asked.stop)
         # Only now: a mistake elsewhere costs no cross-validation.
         module.tables = settle(specs, datamodule.tables, contents)
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
@@ -85,9 +78,9 @@ def fit(
             )
             for k, (run, table) in enumerate(zip(runs, module.tables, strict=True))
         ]
-        recorder = Recorder(spec, members, contents, watch)
+        recorder = Recorder(spec, members, contents, watch, lambda: asked.signal)
         module.resumed = contents is not None
-        _attach(trainer, spec, recorder)
+        _attach(trainer, spec, recorder, asked)
         if contents is not None:
             _start_at(trainer, contents)
         try:
@@ -137,8 +130,8 @@ def _typed_before(run: RunDirectory) -> Sequence[str]:
     return run.read_overrides() if run.overrides.exists() else ()
 
 
-def _attach(trainer: pl.Trainer, spec: RunSpec, recorder: Recorder) -> None:
-    callbacks: list[pl.Callback] = [recorder]
+def _attach(trainer: pl.Trainer, spec: RunSpec, recorder: Recorder, asked: "_Asked") -> None:
+    callbacks: list[pl.Callback] = [asked, recorder]
     if spec.trainer.progress:
         callbacks.append(EpochProgress(spec.monitor))
     for name, node in spec.callbacks.extra.items():
@@ -211,21 +204,26 @@ def _contents(
     return contents
 
 
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one raises KeyboardInterrupt as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
+@final
+class _Asked(pl.Callback):
+    """Whether somebody has asked the fit to end: a signal, or who watches.
 
-    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
+    Args:
+        signals: as they arrive.
+        watch: who watches.
+    """
 
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __init__(self, signals: EndingSignals, watch: Watch | None) -> None:
+        self._signals, self._watch = signals, watch
+        self.signal = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take SIGTERM back from Lightning, which would end the process and save nothing."""
+        self._signals.install()
+        trainer._signal_connector.received_sigterm = False
+
+    def stop(self) -> bool:
+        """Asked before each step."""
+        if not self.signal:
+            self.signal = self._signals.received or (self._watch.stop() if self._watch else 0)
+        return bool(self.signal)

@@ -16,6 +16,7 @@ class RunResult:
         verdict: what the gradients say, in a line.
         monitor: the best value of the monitored metric.
         message: why the run isn't finished.
+        signal: the number of the one that interrupted it, else 0.
     """
 
     directory: Path
@@ -24,13 +25,17 @@ class RunResult:
     verdict: str
     monitor: float | None
     message: str | None
+    signal: int = 0
 
 
 class Watch(Protocol):
     """Follows a pack in training."""
 
-    def stop(self) -> bool:
-        """Asked before each optimizer step; once true, the epoch is abandoned and the runs end as interrupted."""
+    def stop(self) -> int:
+        """Asked before each optimizer step: the number of the signal that asks to end, else 0.
+
+        Once it isn't 0, the epoch is abandoned and the runs end as interrupted.
+        """
         ...
 
     def epoch(self, done: int, epochs: int, running: int, member_steps: int) -> None:
