@@ -258,3 +258,34 @@ def test_data_that_changed_since_is_refused(tmp_path):
     run.write_environment(run.read_environment() | {"data_fingerprint": "0" * 64})
     with pytest.raises(DataError, match="must be what run0 was trained on, but has changed since"):
         read_members(tmp_path)
+
+
+@pytest.mark.parametrize("members", [6, 20])
+def test_it_never_scores_worse_than_the_best_member_on_its_rows(members):
+    for seed in range(10):
+        draw = rng(seed)
+        target = draw.integers(0, 3, 60)
+        # Of unequal quality: most bags lack the best member.
+        quality_K = np.exp(draw.normal(size=members))[:, None, None]
+        p = torch.from_numpy(
+            softmax(draw.normal(size=(members, 60, 3)) + quality_K * np.eye(3)[target], axis=2)
+        )
+        weight = torch.from_numpy(select(p, nll(target), rng()))
+        mixed = torch.einsum("k,knc->nc", weight, p)
+        best = min(log_loss(target, each) for each in p.numpy())
+        assert log_loss(target, mixed) <= best + 1e-12
+
+
+def test_a_metric_that_is_no_mean_over_rows_does_not_get_worse_either(classifiers):
+    found = ensemble_of(read_members(classifiers), rng(), metric="f1_macro")
+    assert found.validation[1] >= found.validation[0]
+
+
+def test_right_rows_alone_tell_no_temperature(tmp_path):
+    longer = {"max_epochs": 60, "accelerator": "cpu", "progress": False}
+    trained(tmp_path, [spec(seed, trainer=longer) for seed in range(2)])
+    members = read_members(tmp_path)
+    val = members.rows["val"]
+    assert (val.prediction_KN.argmax(2) == val.target_N).all()
+    found = ensemble_of(members, rng())
+    assert (found.temperature, found.best_temperature) == (1.0, 1.0)

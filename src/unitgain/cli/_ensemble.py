@@ -11,7 +11,8 @@ from unitgain.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from unitgain.train.ensemble import Found
+    from unitgain.stats.intervals import Interval
+    from unitgain.train.ensemble import Found, Verdict
 
 _SHOWN = 5
 
@@ -57,6 +58,8 @@ def _sentences(found: "Found") -> Iterator[str]:
     first = ", ".join(f"{names[k]} {found.weight_K[k]:.2f}" for k in order[:_SHOWN])
     more = f" and {len(order) - _SHOWN} more" if len(order) > _SHOWN else ""
     yield f"{len(order)} of {len(names)} runs, with weights: {first}{more}."
+    if order == [found.best]:
+        yield "No mean of runs is better on validation rows than the best run alone: the ensemble is that run."
     if found.members.left_out:
         yield f"{found.members.left_out} runs that aren't finished are left out."
     single, both = found.validation
@@ -68,9 +71,12 @@ def _sentences(found: "Found") -> Iterator[str]:
     if found.members.rows["val"].importance_N is not None:
         yield "Probabilities are not calibrated: validation rows have weights."
     else:
+        own, best = found.temperature, found.best_temperature
+        right = (
+            "; none can be fitted where every validation row is right" if 1.0 in (own, best) else ""
+        )
         yield (
-            f"Temperature {found.temperature:.2f}, fitted on validation rows; {found.best_temperature:.2f} for the "
-            "best run, below."
+            f"Temperature {own:.2f}, fitted on validation rows; {best:.2f} for the best run, below{right}."
         )
 
 
@@ -85,8 +91,18 @@ def _table(found: "Found") -> "Table":
         table.add_column(name, justify="right")
     for name, verdict in found.test.items():
         best, ensemble = (between(each)[0] for each in (verdict.best, verdict.ensemble))
-        table.add_row(name, best, ensemble, *between(verdict.difference))
+        table.add_row(name, best, ensemble, *between(_above_rounding(verdict)))
     return table
+
+
+def _above_rounding(verdict: "Verdict") -> "Interval":
+    """The difference, or zero where it is the rounding of the two values alone."""
+    from unitgain.stats.intervals import Interval
+
+    gap = verdict.difference
+    size = max(abs(verdict.best.value), abs(verdict.ensemble.value))
+    small = max(abs(gap.value), abs(gap.low), abs(gap.high)) < 1e-5 * size
+    return Interval(0.0, 0.0, 0.0) if small else gap
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

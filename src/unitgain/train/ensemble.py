@@ -45,7 +45,8 @@ def select(
 
     From a random half of the members, the one is added, again and again, with which the mean prediction scores best;
     what is kept is the best of the ensembles on the way, however small. The average over bags keeps the choice from
-    fitting the rows that it is made on.
+    fitting the rows that it is made on. Where it scores worse than the best member alone, as many bags lack that one, the
+    choice is made once, from all members: it begins with the best, so that it never scores worse.
 
     Args:
         prediction_KN: (K, N, C) probabilities or (K, N, T) predictions.
@@ -73,6 +74,10 @@ def select(
             bag = np.sort(rng.permutation(members)[: -(-members // 2)])
         picks = _greedy(prediction_KN[torch.from_numpy(bag)], score, size)
         np.add.at(weight_K, bag[picks], 1 / (len(picks) * bags))
+    if bags > 1 and float(score(_mixed(prediction_KN, weight_K)[None])) > float(
+        score(prediction_KN).min()
+    ):
+        return select(prediction_KN, score, rng, size=size, bags=1)
     return weight_K
 
 
@@ -182,7 +187,8 @@ class Found:
         weight_K: of each member, zero for those left out.
         best: the run with the best validation metric.
         validation: that metric, of the best run and of the ensemble.
-        temperature: of the ensemble's probabilities; 1 for regression and where rows have weights.
+        temperature: of the ensemble's probabilities; 1 for regression, where rows have weights, and where every
+            validation row is right, which tells nothing of it.
         best_temperature: of the best run's, in ``test`` alone.
         test: metrics of test rows.
         level: of their intervals.
@@ -301,8 +307,11 @@ def _mixed(prediction_KN: Tensor, weight_K: NDArray[np.float64]) -> Tensor:
 
 
 def _temperature(prediction_NC: Tensor, members: Members) -> float:
+    """Of the least log loss; 1 where every row is right, since that loss then falls with it for ever."""
     val = members.rows["val"]
     if members.table.task != "classification" or val.importance_N is not None:
+        return 1.0
+    if bool((prediction_NC.argmax(1) == val.target_N).all()):
         return 1.0
     with torch.enable_grad():
         return Calibrator(bias=False).fit(prediction_NC, val.target_N).temperature
