@@ -1,0 +1,155 @@
+"""From the runs to the numbers and the figure: how gradients differ from one random network to the next.
+
+Shapes: A architectures, S seeds.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.special import polygamma, psi
+from scipy.stats import binom
+
+from unitgain.report import style
+from unitgain.report.study import Result
+from unitgain.runs import RunDirectory, read_gradients
+from unitgain.theory.finite_width import LogNorm, dead_at_birth, log_norm
+
+Array = NDArray[np.float64]
+Widths = tuple[int, ...]
+
+NARROW = 8
+"""Below this width so many networks are dead at birth that they are counted instead."""
+DEPTH = 10
+FIRST_ORDER = 50
+"""From this width on the variance is within a tenth of its first order."""
+EQUAL, ALTERNATING, INK = "#2f6f9f", "#c8553d", "#262626"
+
+
+def numbers(results: Sequence[Result]) -> Mapping[str, float]:
+    """Variances and means in units of theory's, and the share of narrow networks that are dead."""
+    wide, narrow = _ratios(results)
+    variances = {widths: float(ratio_S.var(ddof=1)) for widths, ratio_S in wide.items()}
+    means = {widths: float(ratio_S.mean()) for widths, ratio_S in wide.items()}
+    found = {
+        "variance_over_exact": _share({w: variances[w] / exact(w).variance for w in wide}),
+        "mean_over_exact": _share({w: means[w] / exact(w).mean for w in wide}),
+        "variance_slope": _share(
+            {w: variances[w] / reciprocal_sum(w) for w in wide if min(w) >= FIRST_ORDER}
+        ),
+        "alternating_over_equal": _alternating_over_equal(variances),
+    }
+    for widths, ratio_S in narrow.items():
+        found[f"dead_width_{widths[0]}"] = float(np.isneginf(ratio_S).mean())
+    return found
+
+
+@style()
+def draw(results: Sequence[Result]) -> Figure:
+    """Left: variance against the sum of 1 / n. Right: the distribution in each architecture."""
+    wide, narrow = _ratios(results)
+    figure = Figure(figsize=(10.2, 4.3), layout="constrained")
+    left, right, last = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 0.7))
+    top = 1.15 * max(reciprocal_sum(widths) for widths in wide)
+    line = np.array([0.0, top])
+    slope = log_norm([1]).variance
+    left.plot(line, slope * line, color=INK, linewidth=1.2, label=r"first order: $5 \sum 1/n_l$")
+    equal = sorted(exact((n,) * DEPTH).variance for n in range(18, 400))
+    sums = sorted(reciprocal_sum((n,) * DEPTH) for n in range(18, 400))
+    left.plot(
+        sums, equal, color=INK, linewidth=1.0, linestyle=(0, (2, 2)), label="equal widths: exact"
+    )
+    for widths, ratio_S in wide.items():
+        colour = EQUAL if len(set(widths)) == 1 else ALTERNATING
+        variance = ratio_S.var(ddof=1)
+        spread = 1.96 * variance * np.sqrt(2 / (ratio_S.size - 1))
+        left.errorbar(
+            reciprocal_sum(widths), variance, spread, fmt="o", color=colour, markersize=5, capsize=2
+        )
+        grid = np.sort(ratio_S)
+        share = (np.arange(grid.size) + 0.5) / grid.size
+        style_of = "-" if len(set(widths)) == 1 else (0, (2, 1.5))
+        name = "/".join(map(str, dict.fromkeys(widths)))
+        right.plot(
+            grid, share, color=colour, linestyle=style_of, linewidth=1.3, label=f"width {name}"
+        )
+    left.plot([], [], "o", color=EQUAL, label="equal widths")
+    left.plot([], [], "o", color=ALTERNATING, label="two widths in turn")
+    left.legend(loc="upper left")
+    left.set_xlabel(r"$\sum 1/n_l$ over hidden layers 1 to L - 1")
+    left.set_ylabel("variance over seeds")
+    left.set_title(r"Variance of $\log\,|\delta_1|^2 / |\delta_L|^2$")
+    right.legend(loc="upper left")
+    right.set_xlabel(r"$\log\,|\delta_1|^2 / |\delta_L|^2$")
+    right.set_ylabel("share of networks below")
+    right.set_title("Its distribution: equal sums, equal curves")
+    for place, (widths, ratio_S) in enumerate(narrow.items()):
+        share = np.isneginf(ratio_S).mean()
+        spread = 1.96 * np.sqrt(share * (1 - share) / ratio_S.size)
+        last.errorbar(place, share, spread, fmt="o", color=EQUAL, capsize=2)
+        last.hlines(dead_at_birth(widths), place - 0.3, place + 0.3, color=INK)
+    last.set_xlim(-0.6, len(narrow) - 0.4)
+    last.set_xticks(range(len(narrow)), [str(widths[0]) for widths in narrow])
+    last.set_ylim(0, 1)
+    last.set_xlabel("width")
+    last.set_title("Dead at birth; line: theory")
+    figure.suptitle(
+        "The sum of reciprocal widths decides how much gradients differ between random networks",
+        x=0.01,
+        horizontalalignment="left",
+        fontsize=12,
+        fontweight="bold",
+    )
+    return figure
+
+
+def reciprocal_sum(widths: Widths) -> float:
+    """Over the layers that the gradient passes on its way from the last hidden layer to the first."""
+    return float(sum(1.0 / n for n in widths[:-1]))
+
+
+def exact(widths: Widths) -> LogNorm:
+    """What the first order leaves out, where a layer's squared norm is 2/n times a chi-squared of Binomial(n, 1/2).
+
+    Half of a layer's n units pass the gradient on, each with a normal weight of variance 2/n; layers are independent.
+    """
+    mean = variance = 0.0
+    for n in widths[:-1]:
+        k = np.arange(1, n + 1)
+        share = binom.pmf(k, n, 0.5)
+        share /= share.sum()
+        log = psi(k / 2) + np.log(4 / n)
+        mean += float(share @ log)
+        variance += float(share @ polygamma(1, k / 2) + share @ (log - share @ log) ** 2)
+    return LogNorm(mean, variance)
+
+
+def _ratios(results: Sequence[Result]) -> tuple[dict[Widths, Array], dict[Widths, Array]]:
+    """(S,) log of the squared gradient at layer 1 over that at layer L: of wide, and of narrow networks."""
+    rows: dict[Widths, list[float]] = defaultdict(list)
+    for result in results:
+        widths = tuple(result.key("model.width"))
+        gradients = read_gradients(RunDirectory(result.directory).gradients)
+        _, value_SL = gradients.grid("grad_preactivation")
+        first, last = value_SL[0, 0], value_SL[0, len(widths) - 1]
+        alive = first > 0 and last > 0
+        rows[widths].append(2 * np.log(first / last) if alive else -np.inf)
+    ratios = {widths: np.array(values) for widths, values in rows.items()}
+    return (
+        {widths: ratio_S for widths, ratio_S in ratios.items() if min(widths) >= NARROW},
+        {widths: ratio_S for widths, ratio_S in ratios.items() if min(widths) < NARROW},
+    )
+
+
+def _alternating_over_equal(variances: Mapping[Widths, float]) -> float:
+    """The variance of networks with two widths in turn, over that of one width with the same sum: the mean."""
+    equal = {round(reciprocal_sum(w), 9): v for w, v in variances.items() if len(set(w)) == 1}
+    other = {round(reciprocal_sum(w), 9): v for w, v in variances.items() if len(set(w)) > 1}
+    return _share({total: other[total] / equal[total] for total in other})
+
+
+def _share(ratios: Mapping[Any, float]) -> float:
+    return float(np.mean(list(ratios.values()))) if ratios else float("nan")
