@@ -14,7 +14,13 @@ from unitgain.train import fit
 
 OWN = """
 import os
+import time
 import torch
+
+def endless(weight, generator, number=0):
+    while number == 1:
+        time.sleep(1)
+    torch.nn.init.normal_(weight, 0, 0.5, generator=generator)
 
 def deadly(weight, generator, number=0):
     if number == 1:
@@ -86,6 +92,27 @@ def test_a_pack_whose_worker_dies_is_halved_until_the_deadly_member_is_alone(
     )
     assert len(ear.notes) == 1
     assert "its pack of 2 is tried again in halves" in ear.notes[0]
+
+
+def test_a_worker_that_hangs_is_ended_and_costs_the_member_at_fault_alone(
+    desk, tmp_path, monkeypatch
+):
+    (tmp_path / "hangingpart.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("UNITGAIN_ALLOW", "hangingpart")
+    init = {"_target_": "hangingpart.endless", "_partial_": True}
+    specs = [desk.spec(seed=k, init=init | {"number": k}) for k in range(2)]
+    jobs = desk.jobs(tmp_path / "pack", *specs)
+    ear, pool = Ear(), Pool(1, 1, hang_s=5)
+    try:
+        pool.run(_packs(jobs), ear)
+    finally:
+        pool.close()
+    assert [ear.endings[k].status for k in range(2)] == ["finished", "failed"]
+    how = "took no step for 5 s, as hydra.launcher.hang_s allows, and was ended"
+    assert f"but it {how}; if memory ran out" in ear.endings[1].cause
+    assert ear.notes == [f"a worker {how}; its pack of 2 is tried again in halves"]
+    assert not list((tmp_path / "pack").glob("*/claim-*"))
 
 
 def test_a_worker_that_is_killed_costs_no_run(desk, tmp_path, pool):

@@ -124,13 +124,15 @@ def test_somebody_elses_handler_comes_last():
 
 def test_a_second_ctrl_c_and_an_ignored_signal():
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with EndingSignals() as signals:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
             assert signals.received == 0
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             assert signals.received == signal.SIGINT
             with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGINT, usual)

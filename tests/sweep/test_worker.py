@@ -16,6 +16,8 @@ def maybe(weight, generator, number=0):
         raise KeyError("gain")
     if number == 2:
         raise torch.OutOfMemoryError("all memory is in use")
+    if number == 3:
+        raise MemoryError
     torch.nn.init.normal_(weight, 0, 0.5, generator=generator)
 """
 
@@ -81,13 +83,14 @@ def test_members_of_a_pack_are_the_runs_alone(desk, tmp_path):
 
 
 def test_members_that_break_a_pack_fail_alone(desk, tmp_path, own):
-    specs = [desk.spec(seed=k, init=own({2: 1, 5: 2}.get(k, 0))) for k in range(7)]
+    specs = [desk.spec(seed=k, init=own({2: 1, 3: 3, 5: 2}.get(k, 0))) for k in range(7)]
     jobs = desk.jobs(tmp_path / "pack", *specs)
     endings = _train(jobs).endings()
     assert [endings[k].status for k in range(7)] == [
-        "failed" if k in (2, 5) else "finished" for k in range(7)
+        "failed" if k in (2, 3, 5) else "finished" for k in range(7)
     ]
     assert "KeyError" in endings[2].cause
+    assert "MemoryError" in endings[3].cause
     assert "memory" in endings[5].cause
     for k in (0, 6):
         alone = tmp_path / "alone" / f"run{k}"

@@ -137,8 +137,10 @@ def _run_jobs(
     from hydra.types import RunMode
 
     from unitgain.cli._explain import check_folder, check_one, check_values
+    from unitgain.cli._refusals import check_one_process
     from unitgain.upload import uploading, wants_upload
 
+    check_one_process()
     overrides = list(arguments.overrides)
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
     check_values(hydra, name, overrides, multirun=multirun)

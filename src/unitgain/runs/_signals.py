@@ -32,9 +32,10 @@ class InterruptedBySignal(KeyboardInterrupt):
 class EndingSignals:
     """While it is entered, the first signal that asks to end is noted, and doesn't end the process.
 
-    A second Ctrl-C raises KeyboardInterrupt as usual; other signals are expected to come again and change nothing. A
-    signal that the process ignores stays ignored. Where somebody else handles a signal, as submitit does to have a job
-    started again, that is done at the end, once all is saved. In another thread than the main one nothing is noted.
+    A second Ctrl-C raises KeyboardInterrupt as usual; other signals are expected to come again and change nothing. Any
+    other signal that the process ignores stays ignored. Where somebody else handles a signal, as submitit does to have
+    a job started again, that is done at the end, once all is saved. In another thread than the main one nothing is
+    noted.
 
     Args:
         first: is called with the first signal's number.
@@ -72,7 +73,9 @@ class EndingSignals:
     def install(self) -> None:
         """Take the signals, again where a library has taken them meanwhile."""
         for number, before in self._before.items():
-            signal.signal(number, before if before == signal.SIG_IGN else self._note)
+            # Shells let commands behind an & ignore Ctrl-C, though a kill -INT is meant for them.
+            ignored = before == signal.SIG_IGN and number != signal.SIGINT
+            signal.signal(number, before if ignored else self._note)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if not self.received:

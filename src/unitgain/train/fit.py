@@ -104,6 +104,7 @@ def _check_unused(directories: Sequence[Path]) -> None:
 
 
 def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
+    from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.profilers import SimpleProfiler
 
     profiler = None
@@ -112,6 +113,8 @@ def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
     return pl.Trainer(
         accelerator=place,
         devices=1,
+        # One process, whatever Slurm or torchrun say of the others that they started.
+        plugins=[LightningEnvironment()],
         # Mixed precision is the pack's own: it casts what goes into matrix products.
         precision="64-true" if spec.trainer.precision == "64" else "32-true",
         max_epochs=epochs(spec),

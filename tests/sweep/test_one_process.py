@@ -1,0 +1,27 @@
+"""A run is trained by one process, whatever else was started beside it."""
+
+import pytest
+
+from unitgain.cli import main
+from unitgain.train import fit
+
+
+@pytest.mark.parametrize("mode", [["-m", "seed=1,2"], ["-m", "hydra/launcher=packed"], []])
+def test_torchrun_is_refused(tmp_path, monkeypatch, capsys, mode):
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", *mode]) == 2
+    assert capsys.readouterr().err == (
+        "error: unitgain train: must be started as one process, but torchrun started 2, each of "
+        "which would train everything; leave torchrun out, and spread a sweep by "
+        "hydra/launcher=packed\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_task_of_slurm_is_a_process_by_itself(tmp_path, monkeypatch, desk):
+    tasks = {"NTASKS": "4", "JOB_NAME": "sweep", "JOB_ID": "7", "PROCID": "1", "LOCALID": "1"}
+    for name, value in tasks.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    [result] = fit([desk.spec()], [tmp_path / "run"])
+    assert result.status == "finished"
