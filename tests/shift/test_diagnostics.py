@@ -12,6 +12,7 @@ from unitgain.shift import (
     flatten,
     normalise,
     pareto_k,
+    should_correct,
 )
 
 
@@ -141,3 +142,13 @@ def test_arguments_are_checked():
         clip(torch.ones(2), 0.5)
     with pytest.raises(DataError, match="must hold 3 numbers, holds 2"):
         balance(torch.zeros(3, 1), torch.zeros(2, 1), torch.ones(2))
+
+
+def test_a_tail_that_there_is_not_is_said_in_words():
+    weight_N = torch.rand(200, generator=torch.Generator().manual_seed(0)).pow(-0.3)
+    found = diagnose(weight_N)
+    assert float(found.tail) == pytest.approx(found.pareto_k, abs=0.005)
+    assert diagnose(torch.ones(200)).tail == "none"
+    assert diagnose(weight_N[:5]).tail == "unknown"
+    said = should_correct(torch.ones(200), torch.full((200,), 0.5), torch.ones(200)).text
+    assert said.endswith("200 effective rows of 200, tail index none.")

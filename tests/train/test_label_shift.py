@@ -1,5 +1,7 @@
 """Class shares of target rows without labels, against a classifier of scikit-learn's and shares that are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,9 +9,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
-from unitgain.data import open_data
+from unitgain.data import Split, open_data
 from unitgain.errors import DataError
-from unitgain.train.label_shift import label_shift_of, moved_p_value, posterior_scores
+from unitgain.train.label_shift import (
+    label_shift_of,
+    moved_p_value,
+    posterior_scores,
+    remainder_of,
+)
 from unitgain.train.representations import Representations
 
 DIGITS = {"_target_": "unitgain.data.sources.digits", "task": "classification"}
@@ -112,6 +119,33 @@ def test_classes_that_have_not_moved_are_seldom_said_to_have():
         rows = torch.from_numpy(rng.choice(3, 150, p=[0.7, 0.2, 0.1]))
         alarms += moved_p_value(rows[:90], rows[90:], 3, seeded(trial)) <= 0.05
     assert alarms <= scipy.stats.binom.ppf(0.999, 200, 0.05)
+
+
+def clusters(seed, target, moved):
+    """Three Gaussian classes in four dimensions, target rows moved along the last: a table, and its class weights."""
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.4, 0.35, 0.25])
+    y = np.concatenate([rng.choice(3, 120, p=shares), rng.choice(3, 100, p=target)])
+    x = rng.normal(size=(220, 4)) + 1.5 * np.eye(3, 4)[y]
+    x[120:, 3] += moved
+    rows = np.arange(220)
+    split = Split(rows[:80], rows[80:120], rows[120:])
+    return SimpleNamespace(split=split, x=x, y=y), torch.from_numpy(target / shares)
+
+
+def test_a_label_shift_is_seldom_said_to_be_more_and_more_seldom_missed():
+    """At .05, with the true weights: the rows that are kept are a sample of the target's distribution."""
+    target = np.array([0.15, 0.15, 0.7])
+    alarms = [
+        remainder_of(*clusters(seed, target, 0.0), seeded(seed)).p_value <= 0.05
+        for seed in range(60)
+    ]
+    assert sum(alarms) <= scipy.stats.binom.ppf(0.999, 60, 0.05)
+    found = [
+        remainder_of(*clusters(seed, target, 1.0), seeded(seed)).p_value <= 0.05
+        for seed in range(10)
+    ]
+    assert sum(found) >= 8
 
 
 def test_brier_scores_are_those_of_scikit_learn():

@@ -89,21 +89,14 @@ def _weights(found: "Correction") -> str:
     weights, name = found.weights.estimated, found.spec.weighting.target.rpartition(".")[2]
     text = (
         f"Weights by {name}: {weights.ess:.0f} effective of {weights.rows} training rows, the largest with "
-        f"{weights.max_share:.1%} of the sum, tail index {_tail(weights.pareto_k)}."
+        f"{weights.max_share:.1%} of the sum, tail index {weights.tail}."
     )
     if found.weights.true is not None:
         text += (
             f" True weights: {found.weights.true.ess:.0f} effective, tail index "
-            f"{_tail(found.weights.true.pareto_k)}; the estimate's relative error is {found.weights.error:.2f}."
+            f"{found.weights.true.tail}; the estimate's relative error is {found.weights.error:.2f}."
         )
     return text
-
-
-def _tail(index: float) -> str:
-    """The tail index; equal weights have no tail, and few rows don't show theirs."""
-    if index == -math.inf:
-        return "none"
-    return "unknown" if math.isnan(index) else f"{index:.2f}"
 
 
 def _balance(found: "Correction") -> str:

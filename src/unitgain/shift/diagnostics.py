@@ -3,6 +3,7 @@ r"""What weights leave of a sample: effective size, tail, largest share, balance
 Shapes: N source rows, M target rows, D features.
 """
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -32,6 +33,13 @@ class Diagnostics:
     ess_share: float
     pareto_k: float
     max_share: float
+
+    @property
+    def tail(self) -> str:
+        """The tail index in words: equal weights have none, and few rows don't show theirs."""
+        if self.pareto_k == -math.inf:
+            return "none"
+        return "unknown" if math.isnan(self.pareto_k) else f"{self.pareto_k:.2f}"
 
 
 def diagnose(weight_N: Tensor) -> Diagnostics:

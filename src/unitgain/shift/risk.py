@@ -253,10 +253,11 @@ def should_correct(
     plain = check_vector("losses of the plain model", plain_N)
     corrected = check_vector("losses of the corrected model", corrected_N, len(plain))
     risk = importance_weighted_risk(corrected - plain, weight_N, level)
-    found, k = risk.interval, diagnose(weight_N).pareto_k
+    found, weights = risk.interval, diagnose(weight_N)
+    k = weights.pareto_k
     numbers = (
         f"estimated target risk changes by {found.value:+.3g} ({level:.0%} interval {found.low:+.3g} to "
-        f"{found.high:+.3g}); {risk.ess:.0f} effective rows of {len(plain)}, tail index {k:.2f}"
+        f"{found.high:+.3g}); {risk.ess:.0f} effective rows of {len(plain)}, tail index {weights.tail}"
     )
     if found.value < 0 and (risk.ess < LEAST_ESS or k > LARGEST_PARETO_K):
         why = "too few effective rows" if risk.ess < LEAST_ESS else "the weights' tail is too heavy"

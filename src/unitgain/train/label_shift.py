@@ -187,7 +187,7 @@ def label_shift_of(
         / len(table.split.train),
         truth_C=_truth(table),
         p_value=moved_p_value(source_NC.argmax(1), target_MC.argmax(1), table.n_classes, generator),
-        remainder=_remainder(table, ratio.weight_C, generator),
+        remainder=remainder_of(table, ratio.weight_C, generator),
         scores=_scores(ratio, target_MC, torch.from_numpy(table.y[table.split.test])),
     )
     if not found.holds:
@@ -261,8 +261,14 @@ def _truth(table: Prepared) -> Tensor | None:
     return torch.from_numpy(truth_C)
 
 
-def _remainder(table: Prepared, weight_C: Tensor, generator: torch.Generator) -> Remainder:
-    """Keep source rows by their class weights, and test their inputs against the target's."""
+def remainder_of(table: Prepared, weight_C: Tensor, generator: torch.Generator) -> Remainder:
+    """Keep source rows by their class weights, and test their inputs against the target's.
+
+    Args:
+        table: of the run.
+        weight_C: weights of its classes, up to a common factor.
+        generator: keeps rows, and draws what the tests draw.
+    """
     source = np.sort(np.concatenate([table.split.train, table.split.val]))
     weight_S = weight_C[torch.from_numpy(table.y[source])]
     chance_S = torch.rand(len(source), dtype=torch.float64, generator=generator)
