@@ -1,9 +1,13 @@
 """Many run directories as one table, whatever state they are in."""
 
+import json
 import math
+import os
+import platform
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 import yaml
 
 from unitgain.errors import ConfigError
-from unitgain.runs import RunDirectory, RunsTable, read_runs
+from unitgain.runs import Claims, RunDirectory, RunsTable, read_runs
 from unitgain.runs._options import option_name
 from unitgain.spec import parse
 
@@ -165,6 +169,38 @@ def test_damaged_and_unfinished_runs_stay_rows(tmp_path: Path) -> None:
     assert "config.yaml" in row(table, no_yaml.path)["cause"]
     assert row(table, no_yaml.path)["test/accuracy"] == 0.75
     assert table.varying() == ()
+
+
+def test_runs_under_way_and_those_that_lost_their_process_say_so(tmp_path: Path) -> None:
+    now, gone, preempted = (write(tmp_path / name, None) for name in ("now", "gone", "preempted"))
+    again, over = write(tmp_path / "again", None), write(tmp_path / "over")
+    for run in (preempted, again):
+        summary = {"status": "interrupted", "cause": "preempted by SIGTERM", "epoch": 3}
+        run.write_summary(summary | {"metrics": {}})
+    claims = Claims()
+    for run in (now, gone, again, over):
+        assert claims.take(run.path) is None
+    claim = gone.path / "claim-0.json"
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"began": "long ago"}))
+    table = read_runs([tmp_path])
+    found = {name: row(table, tmp_path / name) for name in ("now", "gone", "preempted", "again")}
+    here = f"process {os.getpid()} on {platform.node()}"
+    assert found["now"]["status"] == found["again"]["status"] == "running"
+    assert found["now"]["cause"].startswith(f"{here} trains it, and was heard of ")
+    assert (found["gone"]["status"], found["gone"]["cause"]) == (
+        "stale",
+        f"{here} trained it, and is gone",
+    )
+    assert found["preempted"]["cause"] == "preempted by SIGTERM after 3 epochs"
+    assert row(table, over.path)["status"] == "finished"
+    for run in (now, gone, preempted, again, over):
+        assert run.status == row(table, run.path)["status"]
+    # One elsewhere: its last sign of life is all that is known.
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"machine": "other"}))
+    assert gone.status == "running"
+    os.utime(claim, (time.time() - 300,) * 2)
+    assert gone.standing() == ("stale", f"{here} trained it, and hasn't been heard of for 300 s")
+    claims.close()
 
 
 def test_numbers_that_are_not_finite_are_read(tmp_path: Path) -> None:

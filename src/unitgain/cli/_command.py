@@ -34,8 +34,9 @@ def exit_of_interrupt(error: KeyboardInterrupt) -> int:
     """The exit status of a command that was interrupted."""
     from unitgain.runs import InterruptedBySignal
 
-    known = isinstance(error, InterruptedBySignal)
-    return exit_of_signal(error.number) if known else Exit.INTERRUPTED
+    if isinstance(error, InterruptedBySignal):
+        return exit_of_signal(error.number)
+    return Exit.INTERRUPTED
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,10 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
 
         with explained(hydra, name, overrides, multirun=True):
             task.search = SearchSweep.of(hydra, config, composer)
+    planned = planned_epochs(composer, jobs, config) if jobs else None
     interrupted = False
     try:
-        multirun(hydra, name, task, overrides, jobs and planned_epochs(composer, jobs, config))
+        multirun(hydra, name, task, overrides, planned)
         task.finish()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error

@@ -51,7 +51,7 @@ class RunsTable:
     | columns | what they are |
     | --- | --- |
     | ``run``, ``name`` | the directory, and the run's name or that of its directory |
-    | ``status``, ``cause`` | finished, diverged, interrupted, failed, unfinished or damaged, and why |
+    | ``status``, ``cause`` | finished, diverged, interrupted, failed, running, stale, unfinished or damaged, and why |
     | ``init``, ``optimizer.lr``, ... | the resolved configuration |
     | ``test/accuracy``, ... | loss and metrics of the best state, on each part |
     | ``best/value``, ``best/epoch`` | the best of the monitored metric, and its epoch from 0 |
