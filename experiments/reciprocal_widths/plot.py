@@ -128,7 +128,7 @@ def exact(widths: Widths) -> LogNorm:
 
 
 def _ratios(results: Sequence[Result]) -> tuple[dict[Widths, Array], dict[Widths, Array]]:
-    """(S,) log of the squared gradient at layer 1 over that at layer L: of wide, and of narrow networks."""
+    """(S,) log of the squared gradient at layer 1 over layer L's: of wide networks that live, and of narrow ones."""
     rows: dict[Widths, list[float]] = defaultdict(list)
     for result in results:
         widths = tuple(result.key("model.width"))
@@ -139,8 +139,8 @@ def _ratios(results: Sequence[Result]) -> tuple[dict[Widths, Array], dict[Widths
         rows[widths].append(2 * np.log(first / last) if alive else -np.inf)
     ratios = {widths: np.array(values) for widths, values in rows.items()}
     return (
-        {widths: ratio_S for widths, ratio_S in ratios.items() if min(widths) >= NARROW},
-        {widths: ratio_S for widths, ratio_S in ratios.items() if min(widths) < NARROW},
+        {w: ratio_S[np.isfinite(ratio_S)] for w, ratio_S in ratios.items() if min(w) >= NARROW},
+        {w: ratio_S for w, ratio_S in ratios.items() if min(w) < NARROW},
     )
 
 
