@@ -2,6 +2,11 @@
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -9,6 +14,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+import unitgain
 from unitgain.cli import main
 from unitgain.runs import RunDirectory
 
@@ -23,6 +29,7 @@ QUICK = [
 ]
 SEARCH = ["train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=0", *QUICK]
 PACKED = ["hydra/launcher=packed", "hydra.launcher.workers=1"]
+EPOCHS = 600
 LR = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
 
 
@@ -204,3 +211,41 @@ def test_what_is_not_installed_is_named(module, sampler, capsys, monkeypatch):
     assert f"needs the package {module}, which isn't installed; pip install 'unitgain[optuna]'" in (
         capsys.readouterr().err
     )
+
+
+def test_ctrl_c_saves_and_the_study_goes_on_with_it(tmp_path):
+    words = [*SEARCH, *PACKED, LR, "hydra.sweep.dir=s", "hydra.sweeper.study_name=mine"]
+    words += ["hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unitgain", *words, f"trainer.max_epochs={EPOCHS}"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(unitgain.__file__).parents[1])},
+    )
+    patience = time.monotonic() + 60
+    while len(list(tmp_path.glob("s/*/metrics.csv"))) < 2 and time.monotonic() < patience:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "0 of 3 trials finished, 2 interrupted" in out
+    assert "interrupted; go on by the same command with hydra.sweep.dir=s" in out
+    states = [trial.state for trial in _study(tmp_path / "sweeps/mine.journal", "mine").trials]
+    assert states == [TrialState.FAIL] * 2 + [TrialState.WAITING] * 2
+    runs = sorted(path.parent for path in tmp_path.glob("s/*/config.yaml"))
+    before = [RunDirectory(run).read_summary()["epoch"] for run in runs]
+    assert [RunDirectory(run).status for run in runs] == ["interrupted"] * 2
+    assert all(0 < epochs < EPOCHS for epochs in before)
+    assert main([*words, f"trainer.max_epochs={EPOCHS}"]) == 0
+    trials = _study(tmp_path / "sweeps/mine.journal", "mine").trials
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert len(done) == 3
+    assert {trial.user_attrs["run"] for trial in done} >= {run.name for run in runs}
+    for run in runs:
+        epochs = [
+            int(row.split(",")[0]) for row in RunDirectory(run).metrics.read_text().split()[1:]
+        ]
+        assert epochs == list(range(EPOCHS))
