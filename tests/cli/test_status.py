@@ -25,15 +25,18 @@ def _run(folder, name, epochs, status=None, **summary):
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Six runs of 20 epochs, as they stand 100 s after the sweep was started again."""
+    """Runs of 20 epochs, as they stand 100 s after the first began as the sweep was started again."""
     folder = tmp_path / "sweep"
     names = ("old", "done", "lost", "wrong", "now", "gone", "killed", "new")
     _run(folder, "old", 20, "finished")
     _run(folder, "now", 5)
     write_plan(folder, dict.fromkeys(names, 20))
     [plan] = (folder / ".plan").iterdir()
-    os.utime(plan, (time.time() - 100,) * 2)
+    began = time.time() - 100
+    os.utime(plan, (began - 30,) * 2)  # half a minute went by before the first one began
+    os.utime(folder / "old" / "config.yaml", (began - 500,) * 2)
     _run(folder, "done", 20, "finished")
+    os.utime(folder / "done" / "config.yaml", (began,) * 2)
     _run(folder, "lost", 3, "diverged", diverged={"step": 31})
     _run(folder, "wrong", 0, "failed", cause="no memory")
     _run(folder, "now", 15)

@@ -68,7 +68,7 @@ def _lines(found: "SweepStanding", sweep: Path, width: int) -> list["Text"]:
     lines = [Text(f"{found.ended} of {total} runs ended", "bold").append(f"  {sweep}", "not bold")]
     share = found.ended / total
     full = round(share * (min(width, 60) - 7))
-    lines.append(Text("━" * full, "green") + Text("━" * (min(width, 60) - 7 - full), "dim"))
+    lines.append(Text("━" * full, "green") + Text("·" * (min(width, 60) - 7 - full), "dim"))
     lines[-1].append(f" {share:.0%}", "default")
     for status in _ORDER:
         if count := found.counts.get(status):

@@ -62,6 +62,7 @@ class Standing:
         before: those that were, when its sweep was last started.
         steps_per_epoch: None before its first epoch.
         plan: when its sweep was last started, by the files' clock; None without a plan.
+        begun: when the run was, since then; None where it wasn't.
         holder: who trains it.
     """
 
@@ -73,6 +74,7 @@ class Standing:
     before: int
     steps_per_epoch: float | None
     plan: float | None
+    begun: float | None = None
     holder: Holder | None = None
 
 
@@ -115,17 +117,17 @@ class SweepStanding:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Optimizer steps a second of all runs together, since who is at work began; None where nobody is."""
+        """Optimizer steps a second of all runs together, since the first one began; None where nobody is at work."""
         at_work = {run.plan for run in self.runs if run.status == "running" and run.plan}
         if not at_work:
             return None
         mean, rate = self._mean_steps() or 0.0, 0.0
-        for began in at_work:
+        for plan in at_work:
+            runs = [run for run in self.runs if run.plan == plan and run.begun is not None]
             steps = sum(
-                max(0, run.done - run.before) * (run.steps_per_epoch or mean)
-                for run in self.runs
-                if run.plan == began
+                max(0, run.done - run.before) * (run.steps_per_epoch or mean) for run in runs
             )
+            began = min((run.begun for run in runs if run.begun is not None), default=plan)
             rate += steps / max(self.now - began, 1e-3)
         return rate
 
@@ -192,7 +194,17 @@ def _standing(
     if status == "unfinished" and not run.config.exists():
         status, cause = "missing", None
     done, steps = (0, None) if status == "missing" else _epochs_done(run.path)
-    return Standing(name, status, cause, epochs, done, before, steps, plan, holder)
+    begun = _time_of(run.config)
+    if plan is None or begun is None or begun < plan:
+        begun = None
+    return Standing(name, status, cause, epochs, done, before, steps, plan, begun, holder)
+
+
+def _time_of(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _epochs_done(run: Path) -> tuple[int, float | None]:
