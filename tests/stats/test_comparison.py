@@ -1,8 +1,9 @@
 import math
+import statistics
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, special, stats
 
 from unitgain.errors import ConfigError, DataError
 from unitgain.stats.comparison import (
@@ -26,21 +27,33 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
+def p_of(t, freedom):
+    """Two-sided, by the incomplete beta function (Abramowitz and Stegun 26.7.1)."""
+    return special.betainc(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
+def check(found, value, error, freedom):
+    half = special.stdtrit(freedom, 0.975) * error
+    assert found.interval.value == pytest.approx(value)
+    assert (found.interval.low, found.interval.high) == pytest.approx((value - half, value + half))
+    assert found.p_value == pytest.approx(p_of(value / error, freedom))
+
+
 def test_student_s_sleep_data_paired():
-    # As R's t.test(extra ~ group, data = sleep, paired = TRUE) has it in its manual.
     found = paired_difference(SLEEP_1, SLEEP_2)
-    assert found.p_value == pytest.approx(0.002833, abs=5e-7)
-    assert found.interval.value == pytest.approx(-1.58)
-    assert (found.interval.low, found.interval.high) == pytest.approx((-2.4598858, -0.7001142))
-    assert found.effect == pytest.approx(-4.0621 / math.sqrt(10), abs=1e-4)
+    gap = [x - y for x, y in zip(SLEEP_1, SLEEP_2, strict=True)]
+    check(found, statistics.mean(gap), statistics.stdev(gap) / math.sqrt(10), 9)
+    assert found.p_value == pytest.approx(stats.ttest_rel(SLEEP_1, SLEEP_2).pvalue)
+    assert found.effect == pytest.approx(statistics.mean(gap) / statistics.stdev(gap))
     assert (found.paired, found.size) == (True, 10)
 
 
 def test_student_s_sleep_data_unpaired():
-    # As R's t.test(extra ~ group, data = sleep).
     found = unpaired_difference(SLEEP_1, SLEEP_2)
-    assert found.p_value == pytest.approx(0.07939, abs=5e-6)
-    assert (found.interval.low, found.interval.high) == pytest.approx((-3.3654832, 0.2054832))
+    a, b = (statistics.variance(each.tolist()) / 10 for each in (SLEEP_1, SLEEP_2))
+    # Welch (1947) and Satterthwaite (1946).
+    freedom = (a + b) ** 2 / (a**2 / 9 + b**2 / 9)
+    check(found, SLEEP_1.mean() - SLEEP_2.mean(), math.sqrt(a + b), freedom)
     assert (found.paired, found.size) == (False, 10)
 
 
@@ -125,17 +138,35 @@ def test_cohen_s_d_is_student_s_statistic_rescaled():
     assert cohens_d(np.ones(2), np.zeros(3)) == math.inf
 
 
-# Two-sided at 0.05, power 0.8: R's pwr.t.test gives 393.4, 63.8 and 25.5 (Cohen 1988, table 2.4.1: 393, 64, 26).
-@pytest.mark.parametrize(("effect", "size"), [(0.2, 394), (0.5, 64), (0.8, 26)])
-def test_sizes_are_those_of_cohen_s_table(effect, size):
-    assert least_size(effect, paired=False) == size
-    assert least_size(-effect, paired=False) == size
+def power_by_integration(effect, size, paired, alpha):
+    """The definition: a normal statistic over an estimated deviation, whose distribution is integrated over."""
+    freedom = size - 1 if paired else 2 * size - 2
+    shift = effect * math.sqrt(size if paired else size / 2)
+    critical = special.stdtrit(freedom, 1 - alpha / 2)
+
+    def found(deviation):
+        beyond = special.ndtr(shift - critical * deviation)
+        beyond += special.ndtr(-shift - critical * deviation)
+        return beyond * stats.chi.pdf(deviation * math.sqrt(freedom), freedom) * math.sqrt(freedom)
+
+    return integrate.quad(found, 0, 1 + 12 / math.sqrt(freedom), points=[1.0])[0]
 
 
-# G*Power 3.1: matched pairs, two-sided, alpha 0.05, power 0.8.
-@pytest.mark.parametrize(("effect", "size"), [(0.2, 199), (0.5, 34), (0.8, 15)])
-def test_sizes_of_pairs_are_those_of_g_power(effect, size):
-    assert least_size(effect, paired=True) == size
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(("effect", "size"), [(0.2, 3), (0.8, 5), (1.5, 10), (3.0, 4)])
+def test_power_is_its_definition(effect, size, paired):
+    for alpha in (0.05, 0.001):
+        wanted = power_by_integration(effect, size, paired, alpha)
+        assert power(effect, size, paired=paired, alpha=alpha) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("effect", [0.2, 0.5, 0.8])
+def test_sizes_are_the_first_with_the_power(effect, paired):
+    sizes = range(2, 1000)
+    enough = (n for n in sizes if power_by_integration(effect, n, paired, 0.05) >= 0.8)
+    size = next(enough)
+    assert least_size(effect, paired=paired) == least_size(-effect, paired=paired) == size
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -45,7 +45,7 @@ def select(
 
     From a random half of the members, the one is added, again and again, with which the mean prediction scores best;
     what is kept is the best of the ensembles on the way, however small. The average over bags keeps the choice from
-    fitting the rows that it is made on. Where it scores worse than the best member alone, as many bags lack that one, the
+    fitting the rows that it is made on. Where it scores worse than the best member alone, which many bags may lack, the
     choice is made once, from all members: it begins with the best, so that it never scores worse.
 
     Args:
