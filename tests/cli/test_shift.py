@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unitgain.cli import main
-from unitgain.cli._shift_text import _KINDS, _MADE, _class_advice
+from unitgain.cli._shift_text import _KINDS, _MADE, _absent, _class_advice
 from unitgain.data import open_data
 from unitgain.data._shifted import Kind
 from unitgain.runs import RunDirectory, read_metrics
@@ -186,6 +186,18 @@ def test_class_shares_are_not_advised_where_something_else_is_known_to_have_move
     said = _class_advice(looks_moved, "covariate")
     assert said.startswith("For class shares: no. ")
     assert "here inputs were moved" in said
+
+
+def test_classes_without_target_rows_are_named():
+    y = np.array([0, 1, 2, 3, 1, 1])
+    split = SimpleNamespace(test=np.array([4, 5]))
+    table = SimpleNamespace(y=y, n_classes=4, class_names=tuple("abcd"), split=split)
+    assert list(_absent(table, {"test/auroc": 0.25})) == [
+        "No target row is of class a, c, d; auroc counts each class without rows as zero."
+    ]
+    assert list(_absent(table, {"test/accuracy": 0.25})) == []
+    split.test = np.arange(4)
+    assert list(_absent(table, {"test/auroc": 0.25})) == []
 
 
 def test_weights_without_a_bound_are_said_to_have_none(train, capsys):

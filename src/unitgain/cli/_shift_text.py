@@ -1,13 +1,14 @@
 """What ``unitgain shift`` says: sentences and tables."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from unitgain.data import Prepared
     from unitgain.train.correction import Correction
     from unitgain.train.label_shift import LabelShift
 
@@ -59,6 +60,7 @@ def blocks(found: "Correction") -> Iterator["str | RenderableType"]:
     yield from _label(found)
     yield "By the labels of target rows, which a benchmark has:"
     yield _metrics_table(found)
+    yield from _absent(found.table, found.corrected)
     if found.calibration:
         yield _calibration(found)
     yield "Conformal sets of the run, calibrated on validation rows, with these weighted as below:"
@@ -245,6 +247,17 @@ def _metrics_table(found: "Correction") -> "RenderableType":
         if part == "test":
             table.add_row(metric, number(found.plain[key]), number(value))
     return table
+
+
+def _absent(table: "Prepared", metrics: Mapping[str, float]) -> Iterator[str]:
+    """What no target row is of, which areas of several classes suffer from."""
+    if table.n_classes < 3 or "test/auroc" not in metrics:
+        return
+    here = set(table.y[table.split.test].tolist())
+    names = [name for c, name in enumerate(table.class_names) if c not in here]
+    if names:
+        shown = ", ".join(names[:CLASSES]) + (" and more" if len(names) > CLASSES else "")
+        yield f"No target row is of class {shown}; auroc counts each class without rows as zero."
 
 
 def _calibration(found: "Correction") -> str:
