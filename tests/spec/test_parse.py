@@ -3,6 +3,7 @@ import pytest
 from unitgain.errors import ConfigError
 from unitgain.spec import Custom, RunSpec, parse
 
+CLASSIFIER = {"_target_": "unitgain.shift.Classifier"}
 MLP = {"_target_": "unitgain.nn.MLP"}
 SGD = {"_target_": "unitgain.pack.optim.SGD"}
 ADAM = {"_target_": "unitgain.pack.optim.Adam"}
@@ -152,6 +153,14 @@ def line(**config):
         ),
         ({"seed": -1}, "seed: must be at least 0 and at most 4294967295, got -1"),
         ({"tags": "a"}, "tags: must be a list, each element a string, got 'a'"),
+        (
+            {"weighting": {**CLASSIFIER, "features": ["cubic"]}},
+            "weighting.features.0: must be one of 'linear', 'quadratic', 'mlp', got 'cubic'",
+        ),
+        (
+            {"weighting": {**CLASSIFIER, "ridges": []}},
+            "weighting.ridges: must be a list that is not empty, each element a number, above 0, got []",
+        ),
     ],
 )
 def test_one_fault_is_one_line(config, expected):
@@ -162,7 +171,7 @@ def test_what_a_file_marks_as_to_be_given_is_required():
     csv = {"_target_": "unitgain.data.sources.csv", "task": "regression", "path": "???"}
     assert lines(data=csv) == (
         "data.path: is required: a string",
-        "data.target_column: is required: a list, each element a string",
+        "data.target_column: is required: a list that is not empty, each element a string",
     )
 
 

@@ -97,6 +97,8 @@ def accepts(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return values if len(arguments) == 1 else f"one of {values}"
     if origin in (list, tuple):
         count = "" if origin is list or arguments[-1] is ... else f" of {len(arguments)}"
+        if any(isinstance(item, limits.MinLen) and item.min_length for item in metadata):
+            count = " that is not empty"
         return f"a list{count}, each element {accepts(arguments[0])}"
     bounds, name = _bounds(metadata), _NAMES.get(annotation, "a mapping")
     return f"{name}, {bounds}" if bounds else name
@@ -125,7 +127,13 @@ def _number(value: Any) -> str:
 def faults_of(node: type[Node], values: Mapping[str, Any], error: ValidationError) -> list[Fault]:
     """One fault for each key that ``node`` refuses in ``values``."""
     faults: dict[str, Fault] = {}
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    for detail in details:
+        loc = detail["loc"]
+        if detail["type"] == "too_short" and any(
+            len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in details
+        ):
+            continue  # Elements that are refused aren't counted: that they are is said already.
         if detail["type"] == "faults":
             parent = _dotted(detail["loc"])
             nested = [fault.under(parent) for fault in detail["ctx"]["faults"]]
