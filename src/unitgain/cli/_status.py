@@ -76,7 +76,8 @@ def _lines(found: "SweepStanding", sweep: Path, width: int) -> list["Text"]:
             lines.append(
                 Text(f"{status:11}", style).append(f"{count:>7}  {_meaning(status, found)}")
             )
-    lines.append(Text(f"{'rate':11}{_rate(found)}"))
+    if found.ended < total:
+        lines.append(Text(f"{'rate':11}{_rate(found)}"))
     if not found.planned:
         lines.append(Text("no plan in the folder: runs that haven't begun aren't known"))
     return lines + _faults(found.runs)
