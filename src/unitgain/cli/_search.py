@@ -64,7 +64,7 @@ class SearchSweep:
     _known: dict[tuple[str, ...], "Result"] = field(default_factory=dict)
     _jobs: list[tuple[str, ...]] = field(default_factory=list)
     _launched: int = 0
-    _interrupted: bool = False
+    _interrupted: KeyboardInterrupt | None = None
 
     @classmethod
     def of(cls, hydra: Hydra, config: DictConfig, composer: Composer) -> "SearchSweep":
@@ -187,6 +187,9 @@ class SearchSweep:
         try:
             with pruner if self.prunes else nullcontext():
                 batches.run(partial(self._train, task, launcher, pruner))
+        except KeyboardInterrupt as error:
+            # Which signal it was, the launcher's own says.
+            raise self._interrupted or error from None
         finally:
             self._write_results(study, task.sweep_dir)
 
@@ -204,13 +207,13 @@ class SearchSweep:
         new = [job for job in dict.fromkeys(jobs) if job not in self._known]
         first, self._launched = self._launched, self._launched + len(new)
         returns: Sequence[JobReturn] = []
-        if self._interrupted:
-            raise KeyboardInterrupt
+        if self._interrupted is not None:
+            raise self._interrupted
         self._jobs = jobs
         try:
             returns = launcher.launch(new, initial_job_idx=first) if new else []
-        except KeyboardInterrupt:
-            self._interrupted = True
+        except KeyboardInterrupt as error:
+            self._interrupted = error
         if pruner.failure is not None:
             raise ConfigError(
                 f"hydra.sweeper.pruner: must be able to decide, but {self.options.pruner['_target_']} raised "
@@ -223,7 +226,7 @@ class SearchSweep:
                 self._known[job] = self._result(outcome.ending, outcome.directory)
                 if outcome.ending.status == "interrupted" and job in pruner.pruned:
                     self._known[job] = Result("pruned", run=self._known[job].run)
-            elif not self._interrupted:
+            elif self._interrupted is None:
                 self._known[job] = self._result(*_found(returns[i]))
         return [self._known.get(job, Result("interrupted")) for job in jobs]
 
