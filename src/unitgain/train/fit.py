@@ -104,7 +104,7 @@ def _check_unused(directories: Sequence[Path]) -> None:
 
 
 def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
-    from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch.profilers import SimpleProfiler
 
     profiler = None
