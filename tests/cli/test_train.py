@@ -190,7 +190,7 @@ def test_the_worst_job_is_the_exit_status_of_a_multirun(train, endings, code):
 
 
 def test_an_interrupted_job_ends_the_multirun(train, capsys):
-    train.ending = lambda spec: {"status": "interrupted", "message": "by you"}
+    train.ending = lambda spec: {"status": "interrupted", "message": "by you", "signal": 2}
     assert main(["train", "-m", "seed=1,2,3"]) == 130
     assert len(train.calls) == 1
     assert "0 of 3 jobs finished" in capsys.readouterr().out

@@ -3,7 +3,6 @@
 import gc
 import math
 import os
-import signal
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -196,8 +195,8 @@ class Task:
             if not outcome.ending.expected:
                 traceback.print_exception(error)
         self.outcomes.append(outcome)
-        if outcome.ending.status == "interrupted":
-            raise InterruptedBySignal(outcome.ending.signal or signal.SIGINT)
+        if outcome.ending.signal:
+            raise InterruptedBySignal(outcome.ending.signal)
         return outcome.ending.value
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
