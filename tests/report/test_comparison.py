@@ -340,3 +340,17 @@ def test_latex_has_minus_signs_and_every_letter_escaped(tmp_path):
     assert "$-$1.28" in table
     # After a line break a bracket would be its option.
     assert "\n[" not in table
+
+
+def test_losses_of_other_kinds_are_not_taken_for_one():
+    data = [
+        {**row(i, s, s), "val/loss": float(s), "data.task": {"a": "classification"}.get(i, "other")}
+        for i in "ab"
+        for s in range(3)
+    ]
+    table = RunsTable.of_rows(data)
+    settings = Settings(higher=False)
+    text = "Groups have losses of other kinds, whose values can't be compared."
+    for by in ("init", "data.task"):
+        assert text in told(compare(table, [by], "val/loss", settings, np.random.default_rng(0)))
+    assert text not in told(compare(table, ["init"], METRIC, settings, np.random.default_rng(0)))

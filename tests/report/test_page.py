@@ -7,7 +7,7 @@ import pytest
 
 from unitgain.errors import ConfigError
 from unitgain.report import views
-from unitgain.report.interactive import plot_curves
+from unitgain.report.interactive import plot_curves, plot_profiles
 from unitgain.report.page import Question, write_page
 from unitgain.report.run_groups import groups_of
 from unitgain.runs import read_runs
@@ -224,3 +224,23 @@ def test_runs_without_any_value_have_a_page(tmp_path, made):
     text = text_of(page_of(tmp_path).read_text())
     assert "2 runs, 0 of them with test/accuracy" in text
     assert "Parallel coordinates" not in text
+
+
+def test_epochs_and_layers_are_whole_numbers(ablation):
+    table = read_runs([ablation])
+    groups = groups_of(table, ["init"])
+    curves = plot_curves(views.curves(table, groups, "val/accuracy"), "val/accuracy")
+    assert (curves.layout.xaxis.tick0, curves.layout.xaxis.dtick) == (1, 1)
+    shown = views.profiles(table, groups, ["grad_preactivation"])["grad_preactivation"]
+    drawn = plot_profiles(shown, "gradient norm")
+    assert (drawn.layout.xaxis2.tick0, drawn.layout.xaxis2.dtick) == (1, 1)
+
+
+def test_a_tree_that_splits_nothing_is_not_drawn(tmp_path, made):
+    # Seeds differ by as much as depths do.
+    for depth in (2, 4):
+        for seed in range(3):
+            made.write(tmp_path / f"d{depth}{seed}", depth=depth, seed=seed)
+    text = text_of(page_of(tmp_path, Question("test/accuracy", [], higher=True)).read_text())
+    assert "Parallel coordinates" in text
+    assert "Tree of effects" not in text

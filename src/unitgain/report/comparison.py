@@ -110,6 +110,8 @@ def compare(
     wide_GNC, conditions, notes = _units(known, settings)
     if of_data := [key for key in keys if key.partition(".")[0] in ("data", "shift")]:
         notes.append(f"groups differ in {', '.join(of_data)}: a difference may be that of the rows")
+    if metric.endswith("loss") and {"data.task", "loss"} & {*keys, *tied}:
+        notes.append("groups have losses of other kinds, whose values can't be compared")
     # One value a seed: its mean over the conditions.
     unit_G = {
         name: {seed: float(row.mean()) for seed, row in wide.items()}

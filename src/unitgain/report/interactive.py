@@ -61,6 +61,7 @@ def plot_curves(curves: Sequence[Curve], metric: str) -> "Figure":
             )
         )
     figure.update_layout(xaxis_title="epoch", yaxis_title=_text(metric), legend=_LEGEND)
+    figure.update_xaxes(_whole(max((len(curve.mean_E) for curve in curves), default=1)))
     return figure
 
 
@@ -125,7 +126,8 @@ def plot_profiles(shown: Sequence[Profile], label: str) -> "Figure":
                 row=1,
                 col=column,
             )
-    figure.update_xaxes(title="layer")
+    layers = max((len(profile.first_L) for profile in shown), default=1)
+    figure.update_xaxes(title="layer", **_whole(layers))
     figure.update_yaxes(type="log", exponentformat="power")
     figure.update_layout(yaxis_title=label, legend=_LEGEND)
     return figure
@@ -349,6 +351,11 @@ def _walk(node: "EffectNode", label: str, parent: str) -> "list[tuple[str, str, 
         for each in _walk(child, named([node.factor or ""], [child.condition]), identity)
     ]
     return [(identity, label, parent, node), *below]
+
+
+def _whole(last: int) -> dict[str, int]:
+    """Ticks at whole numbers alone, eight at most, from 1."""
+    return {"tick0": 1, "dtick": max(1, -(-last // 8))}
 
 
 def _plain(values: Any) -> list[float | None]:

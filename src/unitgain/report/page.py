@@ -300,7 +300,7 @@ def _plots(table: RunsTable, question: Question) -> list[_Plot]:
         maps = [interactive.plot_heatmap(views.heatmap(table, x, y, metric)) for x, y in pairs]
         names = [f"{x} and {y}" for x, y in pairs] if len(pairs) > 1 else []
         plots.append(_Plot("heatmap", "Means", f"Mean {metric} over two keys.", maps, names))
-    if keys and (found := views.effects(table, metric, keys)) is not None:
+    if keys and (found := views.effects(table, metric, keys)) is not None and found.tree.children:
         caption = (
             f"What splits the runs' {metric} best, from the top down; each box a group of runs."
         )
