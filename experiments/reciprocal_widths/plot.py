@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import polygamma, psi
@@ -49,53 +50,13 @@ def numbers(results: Sequence[Result]) -> Mapping[str, float]:
 
 @style()
 def draw(results: Sequence[Result]) -> Figure:
-    """Left: variance against the sum of 1 / n. Right: the distribution in each architecture."""
+    """Left: variance against the sum of 1 / n. Middle: each distribution. Right: what is dead."""
     wide, narrow = _ratios(results)
     figure = Figure(figsize=(10.2, 4.3), layout="constrained")
-    left, right, last = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 0.7))
-    top = 1.15 * max(reciprocal_sum(widths) for widths in wide)
-    line = np.array([0.0, top])
-    slope = log_norm([1]).variance
-    left.plot(line, slope * line, color=INK, linewidth=1.2, label=r"first order: $5 \sum 1/n_l$")
-    equal = sorted(exact((n,) * DEPTH).variance for n in range(18, 400))
-    sums = sorted(reciprocal_sum((n,) * DEPTH) for n in range(18, 400))
-    left.plot(
-        sums, equal, color=INK, linewidth=1.0, linestyle=(0, (2, 2)), label="equal widths: exact"
-    )
-    for widths, ratio_S in wide.items():
-        colour = EQUAL if len(set(widths)) == 1 else ALTERNATING
-        variance = ratio_S.var(ddof=1)
-        spread = 1.96 * variance * np.sqrt(2 / (ratio_S.size - 1))
-        left.errorbar(
-            reciprocal_sum(widths), variance, spread, fmt="o", color=colour, markersize=5, capsize=2
-        )
-        grid = np.sort(ratio_S)
-        share = (np.arange(grid.size) + 0.5) / grid.size
-        style_of = "-" if len(set(widths)) == 1 else (0, (2, 1.5))
-        name = "/".join(map(str, dict.fromkeys(widths)))
-        right.plot(
-            grid, share, color=colour, linestyle=style_of, linewidth=1.3, label=f"width {name}"
-        )
-    left.plot([], [], "o", color=EQUAL, label="equal widths")
-    left.plot([], [], "o", color=ALTERNATING, label="two widths in turn")
-    left.legend(loc="upper left")
-    left.set_xlabel(r"$\sum 1/n_l$ over hidden layers 1 to L - 1")
-    left.set_ylabel("variance over seeds")
-    left.set_title(r"Variance of $\log\,|\delta_1|^2 / |\delta_L|^2$")
-    right.legend(loc="upper left")
-    right.set_xlabel(r"$\log\,|\delta_1|^2 / |\delta_L|^2$")
-    right.set_ylabel("share of networks below")
-    right.set_title("Its distribution: equal sums, equal curves")
-    for place, (widths, ratio_S) in enumerate(narrow.items()):
-        share = np.isneginf(ratio_S).mean()
-        spread = 1.96 * np.sqrt(share * (1 - share) / ratio_S.size)
-        last.errorbar(place, share, spread, fmt="o", color=EQUAL, capsize=2)
-        last.hlines(dead_at_birth(widths), place - 0.3, place + 0.3, color=INK)
-    last.set_xlim(-0.6, len(narrow) - 0.4)
-    last.set_xticks(range(len(narrow)), [str(widths[0]) for widths in narrow])
-    last.set_ylim(0, 1)
-    last.set_xlabel("width")
-    last.set_title("Dead at birth; line: theory")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 0.7))
+    _draw_variances(left, wide)
+    _draw_distributions(middle, wide)
+    _draw_dead(right, narrow)
     figure.suptitle(
         "The sum of reciprocal widths decides how much gradients differ between random networks",
         x=0.01,
@@ -153,3 +114,57 @@ def _alternating_over_equal(variances: Mapping[Widths, float]) -> float:
 
 def _share(ratios: Mapping[Any, float]) -> float:
     return float(np.mean(list(ratios.values()))) if ratios else float("nan")
+
+
+def _draw_variances(axes: Axes, wide: Mapping[Widths, Array]) -> None:
+    line = np.array([0.0, 1.15 * max(reciprocal_sum(widths) for widths in wide)])
+    slope = log_norm([1]).variance
+    axes.plot(line, slope * line, color=INK, linewidth=1.2, label=r"first order: $5 \sum 1/n_l$")
+    equal = sorted(exact((n,) * DEPTH).variance for n in range(18, 400))
+    sums = sorted(reciprocal_sum((n,) * DEPTH) for n in range(18, 400))
+    axes.plot(
+        sums, equal, color=INK, linewidth=1.0, linestyle=(0, (2, 2)), label="equal widths: exact"
+    )
+    for widths, ratio_S in wide.items():
+        variance = ratio_S.var(ddof=1)
+        spread = 1.96 * variance * np.sqrt(2 / (ratio_S.size - 1))
+        place, colour = reciprocal_sum(widths), _colour(widths)
+        axes.errorbar(place, variance, spread, fmt="o", color=colour, markersize=5, capsize=2)
+    axes.plot([], [], "o", color=EQUAL, label="equal widths")
+    axes.plot([], [], "o", color=ALTERNATING, label="two widths in turn")
+    axes.legend(loc="upper left")
+    axes.set_xlabel(r"$\sum 1/n_l$ over hidden layers 1 to L - 1")
+    axes.set_ylabel("variance over seeds")
+    axes.set_title(r"Variance of $\log\,|\delta_1|^2 / |\delta_L|^2$")
+
+
+def _draw_distributions(axes: Axes, wide: Mapping[Widths, Array]) -> None:
+    for widths, ratio_S in wide.items():
+        share_S = (np.arange(ratio_S.size) + 0.5) / ratio_S.size
+        line = "-" if len(set(widths)) == 1 else (0, (2, 1.5))
+        name = "width " + "/".join(map(str, dict.fromkeys(widths)))
+        colour = _colour(widths)
+        axes.plot(
+            np.sort(ratio_S), share_S, color=colour, linestyle=line, linewidth=1.3, label=name
+        )
+    axes.legend(loc="upper left")
+    axes.set_xlabel(r"$\log\,|\delta_1|^2 / |\delta_L|^2$")
+    axes.set_ylabel("share of networks below")
+    axes.set_title("Its distribution")
+
+
+def _draw_dead(axes: Axes, narrow: Mapping[Widths, Array]) -> None:
+    for place, (widths, ratio_S) in enumerate(narrow.items()):
+        share = np.isneginf(ratio_S).mean()
+        spread = 1.96 * np.sqrt(share * (1 - share) / ratio_S.size)
+        axes.errorbar(place, share, spread, fmt="o", color=EQUAL, capsize=2)
+        axes.hlines(dead_at_birth(widths), place - 0.3, place + 0.3, color=INK)
+    axes.set_xlim(-0.6, len(narrow) - 0.4)
+    axes.set_xticks(range(len(narrow)), [str(widths[0]) for widths in narrow])
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("width")
+    axes.set_title("Dead at birth; line: theory")
+
+
+def _colour(widths: Widths) -> str:
+    return EQUAL if len(set(widths)) == 1 else ALTERNATING
