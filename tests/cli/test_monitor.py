@@ -164,3 +164,5 @@ def test_paths_that_are_not_there_are_one_line(workplace, capsys):
     assert "must be given a run directory and a stream" in capsys.readouterr().err
     assert main(["monitor", str(folder / "run"), "nowhere.csv"]) == 2
     assert "nowhere.csv: a stream must be a file, but there is none" in capsys.readouterr().err
+    assert main(["monitor", str(folder / "run"), str(folder)]) == 2
+    assert "a stream must be a file, but it is a folder; mend" in capsys.readouterr().err

@@ -121,7 +121,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     given.run, given.stream = (Path(path) for path in given.paths)
     check_run(given.run)
     if not given.stream.is_file():
-        raise ConfigError(f"{given.stream}: a stream must be a file, but there is none; mend it")
+        fact = "it is a folder" if given.stream.is_dir() else "there is none"
+        raise ConfigError(f"{given.stream}: a stream must be a file, but {fact}; mend the path")
     return given
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from unitgain.report.shift import UNBALANCED
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -16,7 +18,6 @@ FEATURES = 5
 """Rows of the balance table."""
 CLASSES = 10
 """Rows of the table of classes: those whose shares move most."""
-UNBALANCED = 0.1
 
 _EFFECTS = {
     "kolmogorov_smirnov": ("Kolmogorov-Smirnov", "distance"),

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 _FEATURES = 12
 """Rows of the balance plot: the features that differ most."""
 
-_UNBALANCED = 0.1
+UNBALANCED = 0.1
 """Standardised difference beyond which means are commonly called unbalanced (Austin and Stuart 2015)."""
 
 
@@ -189,7 +189,7 @@ def _draw_classes(axes: "Axes", picture: ShiftPicture) -> None:
 def _draw_balance(axes: "Axes", picture: ShiftPicture) -> None:
     shown = np.argsort(-np.abs(picture.before_D))[:_FEATURES][::-1]
     places = np.arange(len(shown))
-    axes.axvspan(-_UNBALANCED, _UNBALANCED, color="#eeeeee", lw=0)
+    axes.axvspan(-UNBALANCED, UNBALANCED, color="#eeeeee", lw=0)
     before, after = picture.before_D[shown], picture.after_D[shown]
     axes.hlines(places, before, after, color="#c8c8c8", lw=1)
     axes.plot(before, places, "o", mfc="white", mec=SOURCE, ms=5, label="before")
