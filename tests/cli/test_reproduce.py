@@ -215,3 +215,17 @@ def test_what_cannot_be_reproduced(run, tmp_path, capsys):
     assert len(errors) == len(texts)
     for error, text in zip(errors, texts, strict=True):
         assert text in error
+
+
+def test_a_warm_start_whose_weights_are_others_now_is_told(tmp_path, capsys):
+    run = ["train", "data=iris", "model.depth=1", "trainer.max_epochs=1", "figures=false"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main([*run, f"hydra.run.dir={first}"]) == 0
+    assert main([*run, f"warm_start={first}", f"hydra.run.dir={second}"]) == 0
+    assert main(["reproduce", str(second)]) == 0
+    shutil.rmtree(first)
+    assert main([*run, "seed=1", f"hydra.run.dir={first}"]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", str(second)]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"differs (recorded and now): best.ckpt of warm_start={first}: ")

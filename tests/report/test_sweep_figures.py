@@ -1,5 +1,7 @@
 """Figures of many runs: what is drawn, and the files."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -147,3 +149,13 @@ def test_runs_without_a_value_have_the_figures_that_need_none(tmp_path, made):
 def test_a_cell_has_three_digits(value, text):
     shown = views.Heatmap("loss", "a", "b", ["1"], ["1"], np.array([[value]]), np.array([[1]]))
     assert sweep_figures.draw_heatmap(shown).axes[0].texts[0].get_text() == text
+
+
+def test_a_heatmap_of_many_levels_fits_a_page():
+    levels = [str(i) for i in range(24)]
+    shown = views.Heatmap("loss", "a", "b", ["1"], levels, np.ones((24, 1)), np.ones((24, 1), int))
+    figure = sweep_figures.draw_heatmap(shown)
+    assert figure.get_size_inches()[1] < 6
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(not one.overlaps(other) for one, other in itertools.pairwise(boxes))

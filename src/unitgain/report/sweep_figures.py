@@ -104,7 +104,7 @@ def draw_curves(
 @style(small=True)
 def draw_heatmap(shown: Heatmap, columns: Columns = 1) -> "Figure":
     """The mean of a metric over two keys, each cell with its number."""
-    figure, axes = _figure(columns, 0.9 + 0.36 * max(len(shown.y_levels), 2))
+    figure, axes = _figure(columns, 0.9 + min(0.36 * max(len(shown.y_levels), 2), 4.4))
     _draw_heatmap(axes, shown)
     return figure
 

@@ -140,6 +140,8 @@ def _compare(
     run: RunDirectory, again: RunDirectory, spec: RunSpec, task: Task, exact: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
     """What was compared, what couldn't be, and the first difference: by epoch, then by what came of it."""
+    if (changed := _start_difference(run, again)) is not None:
+        return (), (), changed
     same = same_bits if exact else _within(spec, task, again)
     parts: dict[Path, Callable[[], str | None]] = {
         run.metrics: lambda: history_difference(run, again, same)
@@ -165,6 +167,14 @@ def _compare(
         if (found := difference()) is not None:
             return tuple(compared), tuple(missing), found
     return tuple(compared), tuple(missing), None
+
+
+def _start_difference(run: RunDirectory, again: RunDirectory) -> str | None:
+    """Whether the earlier run of ``warm_start`` has other weights by now."""
+    recorded, now = ((each.read_summary() or {}).get("warm_start") for each in (run, again))
+    if not recorded or not now or recorded["sha256"] == now["sha256"]:
+        return None
+    return f"best.ckpt of warm_start={recorded['run']}: {recorded['sha256'][:12]} and {now['sha256'][:12]}"
 
 
 def _relative(spec: RunSpec) -> float:
