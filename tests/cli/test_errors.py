@@ -12,7 +12,7 @@ XAVIER = (
 TOP = (
     "activation, bias_init, callbacks, data, debug, dropout, experiment, figures, first_init, init, "
     "l2_penalty, logger, loss, metrics, model, monitor, name, norm, optimizer, output_init, probe, "
-    "scheduler, seed, shift, split, tags, trainer, weighting"
+    "scheduler, seed, shift, split, tags, trainer, warm_start, weighting"
 )
 MODEL = "bias, branch_scale, depth, norm_position, residual, width"
 CASES = {

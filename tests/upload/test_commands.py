@@ -59,7 +59,7 @@ def test_each_job_of_a_packed_multirun_is_a_run_of_its_group(command, peer, tmp_
     assert sorted(run.values["seed"] for run in peer.runs.values()) == [0, 1, 2]
     assert {run.settings["groupName"] for run in peer.runs.values()} == {"mine"}
     assert all(run.exit_codes == [0] for run in peer.runs.values())
-    for directory in (tmp_path / "mine").glob("*/"):
+    for directory in (tmp_path / "mine").glob("[!.]*/"):
         assert json.loads((directory / "wandb.json").read_text())["uploaded"]
 
 
