@@ -39,11 +39,12 @@ def test_links_and_files_that_are_named_exist(page):
         assert "NAME" in named or (ROOT / named).exists(), named
 
 
-def test_the_readme_is_short_and_shows_the_figure():
+def test_the_readme_is_short_and_shows_an_ablation_and_a_run():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 200
-    assert "](docs/figures/ablation.png)" in text
-    assert (ROOT / "docs" / "figures" / "ablation.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("ablation", "gradient_flow"):
+        assert f"](docs/figures/{name}.png)" in text
+        assert (ROOT / "docs" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_version_is_the_same_everywhere():

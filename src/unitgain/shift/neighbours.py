@@ -52,7 +52,7 @@ class NearestNeighbour(ScaledEstimator):
         ConfigError: nothing to choose from, or numbers below 1.
 
     Reference:
-        Loog (2012), doi 10.1109/MLSP.2012.6349714; Kremer et al. (2015), doi 10.1016/j.patcog.2014.12.013.
+        Loog (2012), doi 10.1109/MLSP.2012.6349714; Kremer et al. (2015), doi 10.1016/j.ascom.2015.06.005.
     """
 
     neighbours: Sequence[int] = (3, 5, 10, 20, 50, 100)
