@@ -19,6 +19,15 @@ OPTIONS = (
     "--disable-component-update",
 )
 
+DRAWN = """() => new Promise((done) => {
+  const figure = document.getElementById("figure-curves");
+  figure.scrollIntoView();
+  const look = () => figure.querySelector(".main-svg")
+    ? done(performance.now() / 1000) : requestAnimationFrame(look);
+  look();
+})"""
+"""Goes to the first figure and waits until it is drawn."""
+
 
 def made(folder: Path) -> None:
     """500 trained runs: two initializers, two activations, five rates, 25 seeds."""
@@ -60,9 +69,7 @@ def opened(page: Path) -> list[dict[str, float]]:
             window.goto(page.as_uri())
             loaded = "performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
             times.append({"load": window.evaluate(loaded)})
-            window.locator("#figure-curves").scroll_into_view_if_needed()
-            window.wait_for_selector("#figure-curves .main-svg")
-            times[-1]["first_figure"] = window.evaluate("performance.now() / 1000")
+            times[-1]["first_figure"] = window.evaluate(DRAWN)
             window.context.close()
         browser.close()
     return times[1:]

@@ -84,15 +84,16 @@ function colours(layout) {
   return coloured;
 }
 
-// The library is most of the page: it is read when the first figure comes near, not while the page loads.
+// The library is most of the page: it is read once the page is there and idle, or when a figure comes near.
 function start() {
+  if (window.Plotly) return;
   const library = document.createElement("script");
   library.textContent = document.getElementById("plotly").textContent;
   document.head.append(library);
 }
 
 function draw(name, choice = 0) {
-  if (!window.Plotly) start();
+  start();
   const { data, layout } = figures[name][choice];
   Plotly.react(`figure-${name}`, data, colours(layout), { responsive: true, displaylogo: false });
 }
@@ -119,3 +120,4 @@ for (const select of document.querySelectorAll("select[data-figure]")) {
 }
 dark.addEventListener("change", () => drawn.forEach(redraw));
 for (const name of Object.keys(figures)) observer.observe(document.getElementById(`figure-${name}`));
+addEventListener("load", () => requestIdleCallback(start));
