@@ -183,6 +183,9 @@ def test_heatmaps_are_of_the_five_keys_that_explain_most(tmp_path, made):
     keys = views.varying_keys(table)
     assert len(keys) > 5
     assert len(views.key_pairs(table, METRIC, keys)) == 10
+    # Any two can be had: those that are asked for come first.
+    weakest = [e.factor for e in views.effects(table, METRIC, keys).main][-2:]
+    assert views.key_pairs(table, METRIC, keys, weakest)[0] == tuple(weakest)
 
 
 def test_runs_without_any_value_have_no_coordinates(tmp_path, made):

@@ -295,7 +295,7 @@ def _plots(table: RunsTable, question: Question) -> list[_Plot]:
         plots.append(
             _Plot("curves", "Learning curves", caption, [interactive.plot_curves(curves, over)])
         )
-    pairs = views.key_pairs(table, metric, keys)
+    pairs = views.key_pairs(table, metric, keys, question.by)
     if pairs:
         maps = [interactive.plot_heatmap(views.heatmap(table, x, y, metric)) for x, y in pairs]
         names = [f"{x} and {y}" for x, y in pairs] if len(pairs) > 1 else []

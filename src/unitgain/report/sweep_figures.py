@@ -56,7 +56,7 @@ def write_figures(
     over = views.course_of(metric)
     if curves := views.curves(table, groups, over):
         figures["curves"] = draw_curves(curves, over, columns, note)
-    pairs = views.key_pairs(table, metric, keys)
+    pairs = views.key_pairs(table, metric, keys, question.by)
     for x, y in pairs:
         name = f"heatmap_{x}_{y}".replace(".", "_")
         figures[name] = draw_heatmap(views.heatmap(table, x, y, metric), columns)

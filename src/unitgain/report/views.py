@@ -172,11 +172,21 @@ def varying_keys(table: RunsTable) -> list[str]:
     return [key for key in table.varying() if key != SEED]
 
 
-def key_pairs(table: RunsTable, metric: str, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Every two of the five keys that explain most of a metric, these first, as columns and rows of heatmaps."""
+def key_pairs(
+    table: RunsTable, metric: str, keys: Sequence[str], asked: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Every two of the five keys that explain most of a metric, these first, as columns and rows of heatmaps.
+
+    Args:
+        table: of runs.
+        metric: their metric.
+        keys: that vary.
+        asked: keys that come before all others, if they are fewer than all.
+    """
     found = effects(table, metric, keys)
+    first = [key for key in asked if key in keys] if len(asked) < len(keys) else []
     order = [effect.factor for effect in found.main] if found is not None else []
-    most = [*order, *(key for key in keys if key not in order)][:_MOST_KEYS]
+    most = list(dict.fromkeys([*first, *order, *keys]))[:_MOST_KEYS]
     return [(x, y) for i, x in enumerate(most) for y in most[i + 1 :]]
 
 
