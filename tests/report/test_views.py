@@ -124,7 +124,7 @@ def test_effects_are_the_two_way_analysis_of_variance(ablation):
     [(name, share)] = found.pairs
     assert (name, share) == ("init x model.depth", pytest.approx(both / total))
     assert found.tree.factor == "init"
-    assert views.key_pairs(table, METRIC, ["model.depth", "init"]) == [("init", "model.depth")]
+    assert views.key_pairs(found, ["model.depth", "init"]) == [("init", "model.depth")]
 
 
 def test_no_effects_of_a_metric_that_is_the_same_everywhere(tmp_path, made):
@@ -182,10 +182,11 @@ def test_heatmaps_are_of_the_five_keys_that_explain_most(tmp_path, made):
     table = read_runs([tmp_path])
     keys = views.varying_keys(table)
     assert len(keys) > 5
-    assert len(views.key_pairs(table, METRIC, keys)) == 10
+    found = views.effects(table, METRIC, keys)
+    assert len(views.key_pairs(found, keys)) == 10
     # Any two can be had: those that are asked for come first.
-    weakest = [e.factor for e in views.effects(table, METRIC, keys).main][-2:]
-    assert views.key_pairs(table, METRIC, keys, weakest)[0] == tuple(weakest)
+    weakest = [e.factor for e in found.main][-2:]
+    assert views.key_pairs(found, keys, weakest)[0] == tuple(weakest)
 
 
 def test_runs_without_any_value_have_no_coordinates(tmp_path, made):

@@ -84,7 +84,7 @@ function colours(layout) {
   return coloured;
 }
 
-// The library is most of the page: it is read once the page is there and idle, or when a figure comes near.
+// The library is most of the page: it is read once the page is there, or when a figure comes near.
 function start() {
   if (window.Plotly) return;
   const library = document.createElement("script");
@@ -120,4 +120,4 @@ for (const select of document.querySelectorAll("select[data-figure]")) {
 }
 dark.addEventListener("change", () => drawn.forEach(redraw));
 for (const name of Object.keys(figures)) observer.observe(document.getElementById(`figure-${name}`));
-addEventListener("load", () => requestIdleCallback(start));
+addEventListener("load", () => setTimeout(start, 100));

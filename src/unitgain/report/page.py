@@ -121,12 +121,13 @@ def _content(table: RunsTable, question: Question) -> dict[str, Any]:
     runs = _runs(table, question, base)
     shifted = shifted_runs(table)
     short_metric = question.metric.rpartition("/")[2]
-    plots, shift_plots = _plots(table, question), _shift_plots(shifted)
+    explained = views.effects(table, question.metric, views.varying_keys(table))
+    plots, shift_plots = _plots(table, question, explained), _shift_plots(shifted)
     status = Counter(table.frame["status"].tolist())
     return {
         "metric": question.metric,
         "counts": status.most_common(),
-        "sentences": _sentences(table, question),
+        "sentences": _sentences(table, question, explained),
         "heading": heading(found) if found else [],
         "groups": rows(found) if found else [],
         "findings": list(sentences(found)) if found else [],
@@ -153,7 +154,7 @@ def _content(table: RunsTable, question: Question) -> dict[str, Any]:
     }
 
 
-def _sentences(table: RunsTable, question: Question) -> list[str]:
+def _sentences(table: RunsTable, question: Question, found: "views.Effects | None") -> list[str]:
     import numpy as np
 
     value_N = values_of(table, question.metric)
@@ -166,7 +167,6 @@ def _sentences(table: RunsTable, question: Question) -> list[str]:
     over = f"{seeds} seeds" if seeds > 1 else "one seed"
     text = f"{len(table)} runs, {finite} of them with {question.metric}. {vary}, over {over}."
     sentences = [text]
-    found = views.effects(table, question.metric, keys) if keys else None
     if found is not None:
         first = found.main[0]
         sentences.append(
@@ -282,7 +282,7 @@ def _baseline(table: RunsTable, question: Question, groups: Sequence[RunGroup]) 
     return int(np.nanargmax(value_N if question.higher else -value_N))
 
 
-def _plots(table: RunsTable, question: Question) -> list[_Plot]:
+def _plots(table: RunsTable, question: Question, found: "views.Effects | None") -> list[_Plot]:
     from unitgain.report import interactive
 
     metric, keys = question.metric, views.varying_keys(table)
@@ -295,12 +295,12 @@ def _plots(table: RunsTable, question: Question) -> list[_Plot]:
         plots.append(
             _Plot("curves", "Learning curves", caption, [interactive.plot_curves(curves, over)])
         )
-    pairs = views.key_pairs(table, metric, keys, question.by)
+    pairs = views.key_pairs(found, keys, question.by)
     if pairs:
         maps = [interactive.plot_heatmap(views.heatmap(table, x, y, metric)) for x, y in pairs]
         names = [f"{x} and {y}" for x, y in pairs] if len(pairs) > 1 else []
         plots.append(_Plot("heatmap", "Means", f"Mean {metric} over two keys.", maps, names))
-    if keys and (found := views.effects(table, metric, keys)) is not None and found.tree.children:
+    if found is not None and found.tree.children:
         caption = (
             f"What splits the runs' {metric} best, from the top down; each box a group of runs."
         )

@@ -56,13 +56,14 @@ def write_figures(
     over = views.course_of(metric)
     if curves := views.curves(table, groups, over):
         figures["curves"] = draw_curves(curves, over, columns, note)
-    pairs = views.key_pairs(table, metric, keys, question.by)
+    found = views.effects(table, metric, keys)
+    pairs = views.key_pairs(found, keys, question.by)
     for x, y in pairs:
         name = f"heatmap_{x}_{y}".replace(".", "_")
         figures[name] = draw_heatmap(views.heatmap(table, x, y, metric), columns)
     if (each := views.parallel(table, metric, keys)) is not None:
         figures["parallel"] = draw_parallel(each)
-    if keys and (found := views.effects(table, metric, keys)) is not None:
+    if found is not None:
         figures["effects"] = draw_effects(found)
     quantities = views.profiles(table, groups, [q for _, q, _ in views.DEPTH_FIGURES.values()])
     for name, (_, quantity, label) in views.DEPTH_FIGURES.items():

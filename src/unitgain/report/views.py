@@ -173,17 +173,15 @@ def varying_keys(table: RunsTable) -> list[str]:
 
 
 def key_pairs(
-    table: RunsTable, metric: str, keys: Sequence[str], asked: Sequence[str] = ()
+    found: "Effects | None", keys: Sequence[str], asked: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
     """Every two of the five keys that explain most of a metric, these first, as columns and rows of heatmaps.
 
     Args:
-        table: of runs.
-        metric: their metric.
+        found: what `effects` says of these keys.
         keys: that vary.
         asked: keys that come before all others, if they are fewer than all.
     """
-    found = effects(table, metric, keys)
     first = [key for key in asked if key in keys] if len(asked) < len(keys) else []
     order = [effect.factor for effect in found.main] if found is not None else []
     most = list(dict.fromkeys([*first, *order, *keys]))[:_MOST_KEYS]
