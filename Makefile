@@ -10,7 +10,7 @@ SHIFT_PEERS := .venv-shift-peers
 ALIBI := .venv-alibi
 .DEFAULT_GOAL := help
 
-.PHONY: help setup train ablation browser test lint format docs bench bench-peers bench-shift-peers clean
+.PHONY: help setup train ablation studies browser test lint format docs bench bench-peers bench-shift-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ ablation: setup ## train a 3 x 3 x 5-seed ablation, and report on it
 		activation=relu,tanh,selu init=normal,xavier,he 'seed=range(0,5)' figures=false
 	$(BIN)/unitgain report sweeps/ablation --metric test/accuracy --by activation,init \
 		--figures sweeps/ablation/figures --columns 2
+
+studies: setup ## run every study: an hour on 2 cores
+	OMP_NUM_THREADS=1 $(BIN)/unitgain study --all $(ARGS)
 
 browser: ## install Chromium for the tests of the HTML report, where apt-get may
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

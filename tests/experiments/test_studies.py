@@ -1,6 +1,7 @@
 """The studies' folders are whole, and what their figures compute by hand is right."""
 
 import json
+import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,12 +38,10 @@ def test_a_study_says_what_it_claims_and_what_came_out(folder):
     assert len(rows) == len(numbers) + 2
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_study_is_in_the_gallery(folder):
+def test_each_study_is_in_the_gallery_once():
     page = (ROOT / "docs" / "studies.md").read_text()
-    assert f"(figures/{folder.name}.png)" in page
-    shown = ROOT / "docs" / "figures" / f"{folder.name}.png"
-    assert shown.read_bytes() == (folder / "figure.png").read_bytes()
+    linked = re.findall(r"^- \[.*\]\(\.\./experiments/(\w+)/README\.md\)$", page, re.MULTILINE)
+    assert sorted(linked) == [folder.name for folder in FOLDERS]
 
 
 @pytest.mark.parametrize(

@@ -3,60 +3,129 @@
 import argparse
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitgain.cli._command import Command, Exit
-from unitgain.errors import ConfigError
+from unitgain.cli._command import Command, Exit, parsed
+from unitgain.errors import ConfigError, UnitgainError
 
 if TYPE_CHECKING:
     from unitgain.cli._job import Outcome
     from unitgain.report.study import Check, Result, Study
 
-STUDIES = Path("experiments")
+STUDIES, EXPECTED = Path("experiments"), "expected.json"
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a study, or list them all."""
+    """Run a study or all of them, or list them."""
     arguments = _arguments(argv)
-    from unitgain.report.study import find_study
+    from unitgain.report.study import Study, find_study
 
     if arguments.list:
-        return _list()
-    study = find_study(arguments.study, STUDIES)
-    plot = study.plot()
-    began = time.perf_counter()
-    outcomes, interrupted = _train(study, smoke=arguments.smoke)
-    seconds = time.perf_counter() - began
-    if interrupted:
-        print("interrupted; the same command goes on")
-        return Exit.INTERRUPTED
-    results = _results(outcomes)
-    measured = plot.measure(results)
-    # A smoke run shows that everything works; its runs are too few to judge a claim by.
-    checks = [] if arguments.smoke else study.expected.check(measured)
-    figure = plot.save(results, _directory(study, smoke=True) if arguments.smoke else study.folder)
-    _show(study, outcomes, seconds)
-    _show_numbers(measured, checks)
-    print(f"{'figure':8}{figure}")
-    if arguments.smoke:
-        print("a smoke run: too small to judge the claim")
-        return Exit.FINISHED
-    holds = all(check.holds for check in checks)
-    print("the claim holds" if holds else "the claim does not hold")
-    return Exit.FINISHED if holds else Exit.UNEXPECTED
+        return _list([Study.read(folder) for folder in _folders()])
+    if arguments.all:
+        return _run_all([Study.read(folder) for folder in _folders()], smoke=arguments.smoke)
+    return _run_one(find_study(arguments.study, STUDIES), smoke=arguments.smoke).exit
 
 
 COMMAND = Command("study", "repeat a study: its runs, its numbers, its figure", run)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """How a study ended.
+
+    Args:
+        words: for the table of all studies.
+        exit: the status of a command that ran this study alone.
+        as_recorded: whether that is what ``expected.json`` records.
+        seconds: it took.
+    """
+
+    words: str
+    exit: int
+    as_recorded: bool
+    seconds: float
+
+
+def _run_one(study: "Study", *, smoke: bool) -> _Judged:
+    """Train, measure, draw and judge.
+
+    Raises:
+        ConfigError: a run failed, or a file of the study can't be used.
+    """
+    began = time.perf_counter()
+
+    def judged(words: str, status: int, *, as_recorded: bool) -> _Judged:
+        return _Judged(words, status, as_recorded, time.perf_counter() - began)
+
+    plot = study.plot()
+    outcomes, interrupted = _train(study, smoke=smoke)
+    trained_s = time.perf_counter() - began
+    if interrupted:
+        print("interrupted; the same command goes on")
+        return judged("interrupted", Exit.INTERRUPTED, as_recorded=False)
+    results = _results(outcomes, keep=study.keeps_checkpoints)
+    measured = plot.measure(results)
+    # A smoke run shows that everything works; its runs are too few to judge a claim by.
+    checks = [] if smoke else study.expected.check(measured)
+    figure = plot.save(results, _directory(study, smoke=True) if smoke else study.folder)
+    _show(study, outcomes, trained_s)
+    _show_numbers(measured, checks)
+    print(f"{'figure':8}{figure}")
+    if smoke:
+        print("a smoke run: too small to judge the claim")
+        return judged("runs", Exit.FINISHED, as_recorded=True)
+    holds, recorded = all(check.holds for check in checks), study.expected.holds
+    known = "" if holds == recorded else f", against what {EXPECTED} records"
+    print(f"{_words(holds=holds)}{known}")
+    status = Exit.FINISHED if holds else Exit.CLAIM_FAILS
+    return judged(_words(holds=holds) + known, status, as_recorded=holds == recorded)
+
+
+def _run_all(studies: "Sequence[Study]", *, smoke: bool) -> int:
+    """One study after another; one that fails leaves the others alone."""
+    ended: dict[str, _Judged] = {}
+    for study in studies:
+        print(f"\n== {study.name} ==", flush=True)
+        try:
+            ended[study.name] = _run_one(study, smoke=smoke)
+        except UnitgainError as error:
+            for line in error.lines:
+                print(f"error: {line}", file=sys.stderr)
+            ended[study.name] = _Judged("error", Exit.USER_ERROR, as_recorded=False, seconds=0)
+        if ended[study.name].exit == Exit.INTERRUPTED:
+            break
+    print()
+    _show_table(
+        ("study", "seconds", "verdict"),
+        [(name, f"{each.seconds:.0f}", each.words) for name, each in ended.items()],
+    )
+    unlike = [name for name, each in ended.items() if not each.as_recorded]
+    print()
+    if not unlike:
+        print(f"{len(ended)} studies end as {EXPECTED} records")
+        return Exit.FINISHED
+    print(f"{len(unlike)} of {len(ended)} studies don't end as {EXPECTED} records")
+    first = ended[unlike[0]]
+    return first.exit if first.exit != Exit.FINISHED else Exit.CLAIM_FAILS
+
+
+def _words(*, holds: bool) -> str:
+    return "the claim holds" if holds else "the claim does not hold"
+
+
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        usage="unitgain study [-h] [--smoke] STUDY | --list",
+        usage="unitgain study [-h] [--smoke] STUDY | --all [--smoke] | --list",
         description="Run a study's sweep, check its numbers and redraw its figure. A study that was "
         "interrupted goes on, one that was run before is checked and drawn again.",
+        epilog=f"The exit status is 0 if the claim holds and {Exit.CLAIM_FAILS} if not; with --all, "
+        f"0 if each claim holds, or doesn't, as {EXPECTED} records.",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -66,13 +135,14 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--smoke", action="store_true", help="a small version, which judges nothing"
     )
+    parser.add_argument("--all", action="store_true", help=f"run every study of {STUDIES}/")
     parser.add_argument("--list", action="store_true", help="list the studies, and what they take")
-    given, unknown = parser.parse_known_args(argv)
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: no such option; see unitgain study --help")
-    if given.list and (given.study or given.smoke):
+    given = parsed(parser, argv, "study")
+    if given.list and (given.study or given.smoke or given.all):
         raise ConfigError("--list: must stand alone; leave out the rest")
-    if not given.list and len(given.study) != 1:
+    if given.all and given.study:
+        raise ConfigError(f"--all: must have no study beside it; leave out {given.study[0]}")
+    if not given.list and not given.all and len(given.study) != 1:
         got = " ".join(given.study) or "nothing"
         raise ConfigError(
             f"unitgain study: must be given one study, got {got}; unitgain study --list shows them"
@@ -81,23 +151,38 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def _list() -> int:
-    from rich.console import Console
-    from rich.table import Table
+def _folders() -> list[Path]:
+    """Those of all studies.
 
-    from unitgain.report.study import Study, study_folders
+    Raises:
+        ConfigError: there are none here.
+    """
+    from unitgain.report.study import study_folders
 
     folders = study_folders(STUDIES)
     if not folders:
         raise ConfigError(f"{STUDIES}: must hold studies, but there are none; clone the repository")
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("study", "takes", "claim"):
-        table.add_column(column, overflow="fold")
-    for folder in folders:
-        study = Study.read(folder)
-        table.add_row(study.name, study.expected.cost, study.expected.claim)
-    Console(highlight=False).print(table)
+    return folders
+
+
+def _list(studies: "Sequence[Study]") -> int:
+    _show_table(
+        ("study", "takes", "claim"),
+        [(study.name, study.expected.cost, study.expected.claim) for study in studies],
+    )
     return Exit.FINISHED
+
+
+def _show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
 
 
 def _directory(study: "Study", *, smoke: bool) -> Path:
@@ -130,8 +215,8 @@ def _train(study: "Study", *, smoke: bool) -> "tuple[list[Outcome], bool]":
     return task.outcomes, interrupted
 
 
-def _results(outcomes: "Sequence[Outcome]") -> "list[Result]":
-    """What the runs that were trained left; their checkpoints, which no study reads, are removed.
+def _results(outcomes: "Sequence[Outcome]", *, keep: bool) -> "list[Result]":
+    """What the runs that were trained left; checkpoints that the study doesn't keep are removed.
 
     Raises:
         ConfigError: a run failed.
@@ -148,7 +233,8 @@ def _results(outcomes: "Sequence[Outcome]") -> "list[Result]":
     for outcome in outcomes:
         assert outcome.directory is not None
         assert outcome.spec is not None
-        shutil.rmtree(RunDirectory(outcome.directory).checkpoints_dir, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(RunDirectory(outcome.directory).checkpoints_dir, ignore_errors=True)
         results.append(Result.of(outcome.directory, outcome.spec.resolved()))
     return results
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STUDY, EXPECTED, PLOT = "study.yaml", "expected.json", "plot.py"
 _PARTS = {"overrides": list, "sweep": dict}
+_KEEPS = "checkpoints"
 
 
 @final
@@ -88,12 +89,16 @@ class Expected:
         claim: what the study tests, in a sentence.
         source: where the claim is from.
         cost: what all runs take, in words.
+        holds: whether the claim held when the figure was drawn.
+        verdict: what came out then, with the numbers.
         numbers: by name, with ``meaning`` and either ``value`` and ``tolerance``, or ``least``, ``most`` or both.
     """
 
     claim: str
     source: str
     cost: str
+    holds: bool
+    verdict: str
     numbers: Mapping[str, Mapping[str, Any]]
 
     @classmethod
@@ -105,7 +110,8 @@ class Expected:
         """
         path = folder / EXPECTED
         content = _content(path, json.loads)
-        parts = {"claim": str, "source": str, "cost": str, "numbers": dict}
+        words = dict.fromkeys(("claim", "source", "cost", "verdict"), str)
+        parts = {**words, "holds": bool, "numbers": dict}
         _check_parts(path, content, parts, required=tuple(parts))
         for name, number in content["numbers"].items():
             if not isinstance(number, dict) or not _is_bound(number):
@@ -123,7 +129,7 @@ class Expected:
 
         Example:
             >>> share = {"meaning": "cells that agree", "least": 0.9}
-            >>> expected = Expected("", "", "", {"share": share})
+            >>> expected = Expected("", "", "", True, "", {"share": share})
             >>> [check.holds for check in expected.check({"share": 0.95})]
             [True]
         """
@@ -145,8 +151,9 @@ class Study:
         folder: with ``study.yaml``.
         overrides: of all its runs.
         sweep: the values of each swept key.
-        smoke: what replaces both in a smoke run: more overrides, and fewer values.
         expected: the claim and its numbers.
+        smoke: what replaces both in a smoke run: more overrides, and fewer values.
+        keeps_checkpoints: whether the runs' checkpoints stay, for ``plot.py`` to load.
     """
 
     folder: Path
@@ -154,6 +161,7 @@ class Study:
     sweep: Mapping[str, Any]
     expected: Expected
     smoke: Mapping[str, Any] = field(default_factory=dict)
+    keeps_checkpoints: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> "Study":
@@ -164,13 +172,17 @@ class Study:
         """
         path = folder / STUDY
         content = _content(path, _from_yaml)
-        _check_parts(path, content, {**_PARTS, "smoke": dict}, required=("sweep",))
+        _check_parts(path, content, {**_PARTS, "smoke": dict, "keep": str}, required=("sweep",))
         smoke = content.get("smoke", {})
         _check_parts(path, smoke, _PARTS, required=(), key="smoke.")
+        keep = content.get("keep")
+        if keep not in (None, _KEEPS):
+            raise ConfigError(f"{path}: keep must be {_KEEPS}, or be left out, got {keep}")
         if not (folder / PLOT).is_file():
             raise ConfigError(f"{folder}: must hold {PLOT} beside {STUDY}, but doesn't")
         overrides = tuple(map(str, content.get("overrides", [])))
-        return cls(folder, overrides, content["sweep"], Expected.read(folder), smoke)
+        expected = Expected.read(folder)
+        return cls(folder, overrides, content["sweep"], expected, smoke, keep is not None)
 
     @property
     def name(self) -> str:
@@ -181,7 +193,7 @@ class Study:
         """The overrides of the multirun, in Hydra's syntax.
 
         Example:
-            >>> expected = Expected("", "", "", {})
+            >>> expected = Expected("", "", "", True, "", {})
             >>> Study(Path(), ("norm=layer",), {"seed": [0, 1]}, expected).command()
             ['norm=layer', 'seed=0,1']
         """

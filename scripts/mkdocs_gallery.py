@@ -1,0 +1,51 @@
+"""MkDocs hook: replaces each link to a study's README by the study: its claim, its verdict and its figure."""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from unitgain.report.study import Study, study_folders
+
+STUDIES = Path(__file__).parents[1] / "experiments"
+LINK = re.compile(r"^- \[.*\]\(\.\./experiments/(\w+)/README\.md\)$", re.MULTILINE)
+TITLE = re.compile(r"^# (.*)$", re.MULTILINE)
+ALT = re.compile(r"!\[([^\]]*)\]\(figure\.png\)")
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> None:
+    """Add the studies' figures to the site."""
+    for folder in study_folders(STUDIES):
+        figure = str(folder / "figure.png")
+        files.append(File.generated(config, _figure(folder.name), abs_src_path=figure))
+
+
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
+    """Put the studies where they are linked."""
+    if page.file.src_uri != "studies.md":
+        return markdown
+    return LINK.sub(lambda link: section(STUDIES / link[1]), markdown)
+
+
+def section(folder: Path) -> str:
+    """What the gallery shows of a study."""
+    study, readme = Study.read(folder), (folder / "README.md").read_text(encoding="utf-8")
+    title, alt, expected = TITLE.search(readme), ALT.search(readme), study.expected
+    assert title is not None, folder
+    assert alt is not None, folder
+    verdict = "The claim holds." if expected.holds else "The claim does not hold."
+    return "\n\n".join(
+        (
+            f"### {title[1]}",
+            f"{expected.claim} *{expected.source}.*",
+            f"**{verdict}** {expected.verdict}",
+            f"![{' '.join(alt[1].split())}]({_figure(folder.name)})",
+            f"`unitgain study {study.name}`: {expected.cost}.",
+        )
+    )
+
+
+def _figure(name: str) -> str:
+    return f"figures/studies/{name}.png"
