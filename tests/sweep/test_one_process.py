@@ -25,3 +25,12 @@ def test_each_task_of_slurm_is_a_process_by_itself(tmp_path, monkeypatch, desk):
         monkeypatch.setenv(f"SLURM_{name}", value)
     [result] = fit([desk.spec()], [tmp_path / "run"])
     assert result.status == "finished"
+
+
+def test_where_slurm_is_there_a_run_by_hand_warns_of_nothing(tmp_path, monkeypatch, desk):
+    srun = tmp_path / "srun"
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    [result] = fit([desk.spec()], [tmp_path / "run"])  # a warning is an error in tests
+    assert result.status == "finished"

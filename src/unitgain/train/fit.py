@@ -84,7 +84,10 @@ def fit(
         if contents is not None:
             _start_at(trainer, contents)
         try:
-            trainer.fit(module, datamodule=datamodule)
+            with warnings.catch_warnings():
+                # Lightning asks whether Slurm is there, though it has been told that it isn't.
+                warnings.filterwarnings("ignore", "The `srun` command is available")
+                trainer.fit(module, datamodule=datamodule)
         finally:
             recorder.close()
         return [recorder.results[k] for k in range(len(specs))]
