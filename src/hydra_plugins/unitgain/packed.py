@@ -49,6 +49,6 @@ class PackedLauncher(Launcher):
             ConfigError: the task isn't that of ``unitgain train``, or an option can't be.
             KeyboardInterrupt: the user has ended the sweep.
         """
-        from unitgain.cli._packed import launch
+        from unitgain.cli._batch import launch
 
         return launch(self.task, self.config, job_overrides, initial_job_idx)

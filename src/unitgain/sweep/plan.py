@@ -87,12 +87,14 @@ class Limits:
         memory: the share of the free memory that all workers together may take.
         gpu: whether runs that may train on a GPU will: a worker then cuts a pack itself, to what
             the GPU's memory holds.
+        pack_bytes: the memory of a pack that trains elsewhere; None: a share of what is free here.
     """
 
     workers: int
     max_members: int | None = None
     memory: float = 0.5
     gpu: bool = False
+    pack_bytes: float | None = None
 
 
 @final
@@ -193,9 +195,10 @@ def _cut(
     spec = jobs[0].spec
     cost = member_cost(spec, table.features, table.outputs)
     most = limits.max_members or len(jobs)
-    if not limits.gpu or spec.trainer.accelerator == "cpu":
-        memory = limits.memory * free_memory() / limits.workers
-        most = max(1, int(min(most, members_on_cpu(cost), memory / cost.bytes)))
+    on_cpu, memory = not limits.gpu or spec.trainer.accelerator == "cpu", limits.pack_bytes
+    if memory is None:
+        memory = limits.memory * free_memory() / limits.workers if on_cpu else math.inf
+    most = max(1, int(min(most, members_on_cpu(cost) if on_cpu else most, memory / cost.bytes)))
     count = math.ceil(len(jobs) / most)
     count = max(count, min(limits.workers, len(jobs) // LEAST_MEMBERS))
     flops = cost.flops * _steps_left(spec, table, start)
