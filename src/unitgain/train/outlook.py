@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -15,17 +15,28 @@ from unitgain.probe.verdict import general_remedy
 from unitgain.spec import RunSpec
 
 _FROM_THEORY = ("vanishing", "exploding")
-_SETTINGS: dict[Label, str] = {
-    "update too large": "a lower optimizer.lr",
-    "update too small": "a higher optimizer.lr",
-    "diverged": "a lower optimizer.lr or trainer.gradient_clip_norm=1",
-    "oscillating": "a lower optimizer.lr or scheduler=cosine",
-    "dead units": "a lower optimizer.lr or activation=leaky_relu",
-    "saturated": "norm=layer or a smaller gain of init",
-    "rank collapse": "model.residual=true or norm=batch",
-    "vanishing": "norm=layer or model.residual=true",
-    "exploding": "norm=layer or a smaller gain of init",
+_SETTINGS: dict[Label, tuple[str, ...]] = {
+    "update too large": ("a lower optimizer.lr",),
+    "update too small": ("a higher optimizer.lr",),
+    "diverged": ("a lower optimizer.lr", "trainer.gradient_clip_norm=1"),
+    "oscillating": ("a lower optimizer.lr", "scheduler=cosine"),
+    "dead units": ("a lower optimizer.lr", "activation=leaky_relu"),
+    "saturated": ("norm=layer", "a smaller gain of init"),
+    "rank collapse": ("model.residual=true", "norm=batch"),
+    "vanishing": ("norm=layer", "model.residual=true"),
+    "exploding": ("norm=layer", "a smaller gain of init"),
 }
+_SINCE_THE_START = ("a lower optimizer.lr", "model.residual=true")
+"""Against gradients that theory says don't vanish or explode before the first step: training made them do so."""
+_IN_PLACE: dict[str, tuple[str, object]] = {
+    "norm=layer": ("norm._target_", "unitgain.nn.LayerNorm"),
+    "norm=batch": ("norm._target_", "unitgain.nn.BatchNorm"),
+    "model.residual=true": ("model.residual", True),
+    "activation=leaky_relu": ("activation._target_", "torch.nn.LeakyReLU"),
+    "scheduler=cosine": ("scheduler._target_", "unitgain.pack.schedule.Cosine"),
+    "trainer.gradient_clip_norm=1": ("trainer.gradient_clip_norm", 1.0),
+}
+"""What a configuration has where a remedy is in place."""
 
 
 @final
@@ -61,7 +72,7 @@ class Outlook:
         return Expected(forecast.slope, forecast.name, spread if spread > 0 else None)
 
     def remedy(self, label: Label) -> str:
-        """What to try against a fault, as typed behind `unitgain train` where theory knows."""
+        """What to try against a fault, as typed behind `unitgain train` where theory knows; never what is in place."""
         known = self.spec.warm_start is None and label in _FROM_THEORY
         if known and self.forecast.label == label:
             found = brief_remedies(
@@ -69,7 +80,25 @@ class Outlook:
             )
             if found:
                 return " or ".join(found)
-        return _SETTINGS.get(label) or general_remedy(label)
+        later = known and self.forecast.label not in (label, "unknown")
+        settings = _SINCE_THE_START if later else _SETTINGS.get(label)
+        if settings is None:
+            return general_remedy(label)
+        return " or ".join(setting for setting in settings if not self._has(setting))
+
+    def _has(self, setting: str) -> bool:
+        """Whether it is in place."""
+        if setting not in _IN_PLACE:
+            return False
+        key, value = _IN_PLACE[setting]
+        node: Any = self._resolved
+        for part in key.split("."):
+            node = node.get(part) if node is not None else None
+        return bool(node == value)
+
+    @cached_property
+    def _resolved(self) -> dict[str, Any]:
+        return self.spec.resolved()
 
 
 def outlooks_of(specs: Sequence[RunSpec], tables: Sequence[Prepared]) -> list[Outlook]:
