@@ -35,7 +35,8 @@ from unitgain.spec._shift import NoShiftNode, UniformNode
 from unitgain.sweep.job import Ending, Guard, Job, mark_failed, start_of
 
 if TYPE_CHECKING:
-    from unitgain.cli._packed import PackedSweep
+    from unitgain.cli._batch import BatchSweep
+    from unitgain.cli._elsewhere import Records
     from unitgain.cli._search import SearchSweep
     from unitgain.train import RunResult
 
@@ -78,18 +79,18 @@ class Task:
     """The function that Hydra calls for each job.
 
     Args:
-        collect: keep a failure and go on, as in a multirun in this process; otherwise it is raised.
         total: how many jobs there are, where that is known.
         shared: the overrides that all jobs have in common, which the terminal leaves out.
-        packed: what trains the jobs of ``hydra/launcher=packed``, in the place of this function.
+        packed: what trains the jobs in packs, in the place of this function.
         search: what decides on the jobs of ``hydra/sweeper=optuna``.
+        records: where jobs leave how they ended that run in processes of their own.
     """
 
-    collect: bool = False
     total: int | None = None
     shared: frozenset[str] = frozenset()
-    packed: "PackedSweep | None" = None
+    packed: "BatchSweep | None" = None
     search: "SearchSweep | None" = None
+    records: "Records | None" = None
     outcomes: list[Outcome] = field(default_factory=list)
     held: list[Job] = field(default_factory=list)
     interrupted_exit: int = Exit.INTERRUPTED
@@ -135,7 +136,8 @@ class Task:
             write_plan(
                 self.sweep_dir, {os.path.relpath(directory, self.sweep_dir): epochs_of(spec)}
             )
-        return self._run(job, wait=not self.collect or self.total is None)
+        later = self.total is not None and self.records is None
+        return self._run(job, wait=not later)
 
     def finish(self) -> None:
         """Wait for the jobs that other processes were at, and train what those leave."""
@@ -188,12 +190,11 @@ class Task:
         return ending
 
     def _ended(self, outcome: Outcome, error: Exception | None) -> float:
-        """Keep how a job ended, or raise what ended it."""
-        if error is not None:
-            if not self.collect:
-                raise error
-            if not outcome.ending.expected:
-                traceback.print_exception(error)
+        """Keep how a job ended; one that failed ends no other."""
+        if self.records is not None:
+            self.records.keep(outcome)
+        if error is not None and not outcome.ending.expected:
+            traceback.print_exception(error)
         self.outcomes.append(outcome)
         if outcome.ending.signal:
             raise InterruptedBySignal(outcome.ending.signal)
@@ -206,7 +207,9 @@ class Task:
 
 def worst(outcomes: Sequence[Outcome]) -> Exit:
     """The exit status of many jobs: that of the worst one."""
-    order = (Exit.INTERRUPTED, Exit.UNEXPECTED, Exit.USER_ERROR, Exit.DIVERGED)
+    if any(outcome.ending.status == "interrupted" for outcome in outcomes):
+        return Exit.INTERRUPTED
+    order = (Exit.UNEXPECTED, Exit.USER_ERROR, Exit.DIVERGED)
     found = {outcome.exit for outcome in outcomes}
     return next((status for status in order if status in found), Exit.FINISHED)
 

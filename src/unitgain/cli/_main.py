@@ -27,6 +27,7 @@ from unitgain.cli import (
     _table,
     _train,
     _update,
+    _worker,
 )
 from unitgain.cli._command import Command, Exit, exit_of_interrupt
 from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
@@ -42,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     _runs.RESUME,
     _sync.COMMAND,
     _status.COMMAND,
+    _worker.COMMAND,
     _table.COMMAND,
     _diff.COMMAND,
     _reproduce.COMMAND,

@@ -1,6 +1,7 @@
 """``unitgain train -m``: many jobs, one by one or packed, and ``--cfg plan``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra._internal.hydra import Hydra
 from hydra.errors import HydraException
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 
 from unitgain.cli._command import Exit, exit_of_interrupt
 from unitgain.cli._conf import Groups
+from unitgain.cli._elsewhere import Records, gathered
 from unitgain.cli._job import Task, worst
 from unitgain.cli._patch import Composer
 from unitgain.cli._refusals import explained, one_line
@@ -21,8 +23,14 @@ from unitgain.cli._sweep import (
     typed,
 )
 from unitgain.errors import ConfigError
+from unitgain.runs import write_plan
 
+if TYPE_CHECKING:
+    from unitgain.cli._batch import BatchSweep
+
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 PACKED = "hydra_plugins.unitgain.packed.PackedLauncher"
+PACKED_SLURM = "hydra_plugins.unitgain.packed_slurm.PackedSlurmLauncher"
 SEARCH = "hydra_plugins.unitgain.search.OptunaSweeper"
 
 
@@ -61,23 +69,28 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
     """
     composer, jobs = _checked(hydra, name, config, overrides)
     task = Task(
-        collect=config.hydra.runtime.choices["hydra/launcher"] == "basic",
         total=None if jobs is None else len(jobs),
         shared=shared(jobs or []),
+        packed=_packing(config, composer),
     )
-    if config.hydra.launcher["_target_"] == PACKED:
-        from unitgain.cli._packed import Options, PackedSweep
-
-        task.packed = PackedSweep(composer, Options.of(config))
     if config.hydra.sweeper["_target_"] == SEARCH:
         from unitgain.cli._search import SearchSweep
 
         with explained(hydra, name, overrides, multirun=True):
             task.search = SearchSweep.of(hydra, config, composer)
     planned = planned_epochs(composer, jobs, config) if jobs else None
+    here = task.packed is not None or config.hydra.launcher["_target_"] == BASIC
     interrupted = False
+
+    def begin(sweep: Path) -> None:
+        if planned:
+            write_plan(sweep, planned)
+        if not here:
+            task.sweep_dir, task.records = sweep, Records.of(sweep)
+
     try:
-        multirun(hydra, name, task, overrides, planned)
+        with gathered(task, jobs or []):
+            multirun(hydra, name, task, overrides, begin)
         task.finish()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
@@ -97,18 +110,36 @@ def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str])
         ConfigError: some job can't be, or they aren't to be packed or not known beforehand.
     """
     composer, jobs = _checked(hydra, name, config, overrides)
-    if config.hydra.launcher["_target_"] != PACKED or jobs is None:
+    sweep = _packing(config, composer)
+    if sweep is None or jobs is None:
         need = "hydra/sweeper=basic" if jobs is None else "hydra/launcher=packed"
         raise ConfigError(f"--cfg plan: shows how the jobs of a multirun are packed; add {need}")
-    from unitgain.cli._packed import Options, PackedSweep
     from unitgain.cli._plan import print_plan
 
-    sweep = PackedSweep(composer, Options.of(config))
     batch = sweep.batch(config, jobs, 0)
     chosen, limits = sweep.plan(batch)
     names = {number: " ".join(job) for number, job in batch.overrides.items()}
     print_plan(chosen, limits, batch.endings, names)
     return Exit.FINISHED
+
+
+def _packing(config: DictConfig, composer: Composer) -> "BatchSweep | None":
+    """What trains the jobs in packs, where the launcher is one that does.
+
+    Raises:
+        ConfigError: its options can't be.
+    """
+    target = config.hydra.launcher["_target_"]
+    if target == PACKED:
+        from unitgain.cli._packed import Options, PackedSweep
+
+        return PackedSweep(composer, Options.of(config))
+    if target == PACKED_SLURM:
+        from unitgain.cli._slurm import SlurmSweep
+        from unitgain.cli._slurm_options import SlurmOptions
+
+        return SlurmSweep(composer, SlurmOptions.of(config))
+    return None
 
 
 def _checked(

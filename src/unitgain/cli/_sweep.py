@@ -1,6 +1,6 @@
 """The jobs of a multirun, checked before the first one starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from unitgain.cli._conf import RESOLVER
 from unitgain.cli._patch import Composer
 from unitgain.errors import ConfigError
-from unitgain.runs import write_plan
 from unitgain.spec import RunSpec, run_hash
 
 
@@ -78,7 +77,7 @@ def multirun(
     config_name: str,
     task: TaskFunction,
     overrides: list[str],
-    planned: Mapping[str, int] | None = None,
+    begin: Callable[[Path], None],
 ) -> None:
     """What ``Hydra.multirun`` does, without composing every job once more to see if it can be.
 
@@ -87,7 +86,7 @@ def multirun(
         config_name: of the primary configuration.
         task: what is called for each job.
         overrides: as they were typed.
-        planned: the epochs of each run by its directory, where they are known beforehand.
+        begin: is called with the sweep's folder, before the first job.
 
     Raises:
         HydraException: Hydra refuses the configuration, its sweeper or its launcher.
@@ -98,8 +97,7 @@ def multirun(
         with_log_configuration=True,
         run_mode=RunMode.MULTIRUN,
     )
-    if planned:
-        write_plan(Path(config.hydra.sweep.dir), planned)
+    begin(Path(config.hydra.sweep.dir))
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=config_name)
     sweeper = Plugins.instance().instantiate_sweeper(

@@ -136,6 +136,7 @@ def _run_jobs(
 ) -> int:
     from hydra.types import RunMode
 
+    from unitgain.cli._elsewhere import is_elsewhere
     from unitgain.cli._explain import check_folder, check_one, check_values
     from unitgain.cli._refusals import check_one_process
     from unitgain.upload import uploading, wants_upload
@@ -145,6 +146,7 @@ def _run_jobs(
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
     check_values(hydra, name, overrides, multirun=multirun)
     upload = wants_upload(config) and arguments.cfg != "plan"
+    upload = upload and not (multirun and is_elsewhere(config))
     if multirun:
         check_folder(config, "hydra.sweep.dir")
         from unitgain.cli._many import run_many, show_plan

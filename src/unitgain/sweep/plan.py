@@ -1,8 +1,10 @@
 """Which jobs train together: packs of one shape, cut to what the machine holds, the longest first."""
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -243,3 +245,15 @@ def free_memory() -> float:
         (1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")),
         math.inf,
     )
+
+
+def granted_memory() -> float:
+    """Bytes that can be used, of those that Slurm has granted where it started this process."""
+    given, megabyte = os.environ, 1024.0**2
+    found = [free_memory()]
+    with suppress(KeyError, ValueError):
+        found.append(megabyte * float(given["SLURM_MEM_PER_NODE"]))
+    with suppress(KeyError, ValueError):
+        cpus = float(given["SLURM_CPUS_ON_NODE"])
+        found.append(megabyte * cpus * float(given["SLURM_MEM_PER_CPU"]))
+    return min(value for value in found if value > 0)
