@@ -65,3 +65,7 @@ class DataError(UnitgainError):
 
 class CheckpointError(UnitgainError):
     """A checkpoint is missing, damaged or doesn't belong to the run."""
+
+
+class LostProcessError(UnitgainError):
+    """Another process that shares the work is gone."""

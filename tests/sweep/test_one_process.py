@@ -6,15 +6,26 @@ from unitgain.cli import main
 from unitgain.train import fit
 
 
-@pytest.mark.parametrize("mode", [["-m", "seed=1,2"], ["-m", "hydra/launcher=packed"], []])
-def test_torchrun_is_refused(tmp_path, monkeypatch, capsys, mode):
+SWEEP = "leave torchrun out, and spread a sweep by hydra/launcher=packed"
+ALONE = "set trainer=ddp to train the run in all of them, or leave torchrun out"
+
+
+@pytest.mark.parametrize(
+    ("mode", "remedy"),
+    [
+        (["-m", "seed=1,2"], SWEEP),
+        (["-m", "hydra/launcher=packed"], SWEEP),
+        (["-m", "trainer=ddp"], SWEEP),
+        ([], ALONE),
+    ],
+)
+def test_torchrun_is_refused(tmp_path, monkeypatch, capsys, mode, remedy):
     for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert main(["train", *mode]) == 2
     assert capsys.readouterr().err == (
         "error: unitgain train: must be started as one process, but torchrun started 2, each of "
-        "which would train everything; leave torchrun out, and spread a sweep by "
-        "hydra/launcher=packed\n"
+        f"which would train everything; {remedy}\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from unitgain.cli._command import Exit, exit_of_signal
 from unitgain.cli._conf import plain
+from unitgain.cli._processes import check_one_a_job
 from unitgain.cli._shift import report_shift
 from unitgain.cli._show import show_job, show_job_end, show_job_held, show_run
 from unitgain.cli._sweep import epochs_of, typed
@@ -128,6 +129,7 @@ class Task:
         show_job(number, self.total, self.own(overrides))
         try:
             spec = parse(plain(config))
+            check_one_a_job(spec.trainer.devices, hydra.launcher)
         except Exception as error:
             _remove_empty(directory)
             return self._ended(Outcome(number, self.own(overrides), Ending.of_error(error)), error)

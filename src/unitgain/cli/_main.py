@@ -30,7 +30,7 @@ from unitgain.cli import (
     _worker,
 )
 from unitgain.cli._command import Command, Exit, exit_of_interrupt
-from unitgain.errors import ConfigError, UnitgainError, UnitgainWarning
+from unitgain.errors import ConfigError, LostProcessError, UnitgainError, UnitgainWarning
 
 COMMANDS: tuple[Command, ...] = (
     _train.COMMAND,
@@ -104,7 +104,7 @@ def _guarded(arguments: list[str]) -> int:
             traceback.print_exc()
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
-        return Exit.USER_ERROR
+        return Exit.UNEXPECTED if isinstance(error, LostProcessError) else Exit.USER_ERROR
     except SystemExit as error:
         # How argparse ends: after a help text, or after it printed what is wrong.
         return error.code if isinstance(error.code, int) else Exit.FINISHED

@@ -1,6 +1,5 @@
 """What composing refuses: caught here, and explained in `_explain`."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,18 +47,3 @@ def reason(error: object) -> str:
         return error.msg.splitlines()[0]
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join([line for line in lines if line and not line.startswith(_ADVICE)][:3])
-
-
-def check_one_process() -> None:
-    """Refuse what torchrun started several times: each process would do all of the work.
-
-    Raises:
-        ConfigError: it did.
-    """
-    size = os.environ.get("WORLD_SIZE", "1")
-    if "LOCAL_RANK" in os.environ and size != "1":
-        raise ConfigError(
-            f"unitgain train: must be started as one process, but torchrun started {size}, each of "
-            "which would train everything; leave torchrun out, and spread a sweep by "
-            "hydra/launcher=packed"
-        )

@@ -42,8 +42,11 @@ def resume(argv: Sequence[str]) -> int:
     directory = run_directory(
         "resume", argv, "go on with an interrupted run from its last checkpoint"
     )
+    from unitgain.cli._processes import followed, is_follower
     from unitgain.runs import Claims, RunDirectory
 
+    if is_follower(RunDirectory(directory).read_config().get("trainer", {}).get("devices", 1)):
+        return followed()
     claims = Claims()
     try:
         if RunDirectory(directory).status not in ("finished", "diverged"):

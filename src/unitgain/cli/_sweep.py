@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unitgain.cli._conf import RESOLVER
 from unitgain.cli._patch import Composer
+from unitgain.cli._processes import check_one_a_job
 from unitgain.errors import ConfigError
 from unitgain.spec import RunSpec, run_hash
 
@@ -130,7 +131,9 @@ def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) ->
     twins: list[str] = []
     for name, overrides in zip(names, jobs, strict=True):
         try:
-            identity = run_hash(composer.spec(overrides))
+            spec = composer.spec(overrides)
+            check_one_a_job(spec.trainer.devices, config.hydra.launcher)
+            identity = run_hash(spec)
         except ConfigError as error:
             for line in error.lines:
                 faults.setdefault(line, []).append(name)

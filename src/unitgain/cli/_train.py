@@ -138,16 +138,18 @@ def _run_jobs(
 
     from unitgain.cli._elsewhere import is_elsewhere
     from unitgain.cli._explain import check_folder, check_one, check_values
-    from unitgain.cli._refusals import check_one_process
+    from unitgain.cli._processes import check_launched, check_one_a_job, followed, is_follower
     from unitgain.upload import uploading, wants_upload
 
-    check_one_process()
     overrides = list(arguments.overrides)
     multirun = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
+    devices = config.trainer.get("devices", 1)
+    check_launched(devices, multirun=multirun)
     check_values(hydra, name, overrides, multirun=multirun)
     upload = wants_upload(config) and arguments.cfg != "plan"
     upload = upload and not (multirun and is_elsewhere(config))
     if multirun:
+        check_one_a_job(devices, config.hydra.launcher)
         check_folder(config, "hydra.sweep.dir")
         from unitgain.cli._many import run_many, show_plan
 
@@ -157,6 +159,8 @@ def _run_jobs(
     if arguments.cfg == "plan":
         raise ConfigError("--cfg plan: shows how the jobs of a multirun are packed; add -m")
     check_one(hydra, name, config, overrides)
+    if is_follower(devices):
+        return followed()
     from unitgain.cli._job import Task
 
     task = Task()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from unitgain.nn.layout import ALIGNMENT
+from unitgain.nn.share import WHOLE, Share, summed
 
 
 class Norm(abc.ABC):
@@ -84,6 +85,13 @@ class BatchNorm(Norm):
 
     def __init__(self, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         self.eps, self.momentum, self.affine = eps, momentum, affine
+        self._share = WHOLE
+
+    def over(self, share: Share) -> "BatchNorm":
+        """The same, with statistics of the whole batch where each of several processes has a part of it."""
+        norm = BatchNorm(self.eps, self.momentum, self.affine)
+        norm._share = share
+        return norm
 
     def parameters(self) -> dict[str, float]:
         return {"weight": 1.0, "bias": 0.0} if self.affine else {}
@@ -102,6 +110,9 @@ class BatchNorm(Norm):
     ) -> Tensor:
         members, batch, width = x_KBD.shape
         examples = batch if rows is None or not training else rows
+        if training and not self._share.whole:
+            y_KBD = _affine(self._over_processes(x_KBD[:, :examples], buffers), parameters)
+            return fn.pad(y_KBD, (0, 0, 0, batch - examples))
         # Units of zeros fill up a member's last vector register, so that its bits don't depend on its neighbours.
         padding = -width % ALIGNMENT
         x, statistics, affine = x_KBD[:, :examples], buffers, parameters
@@ -128,6 +139,18 @@ class BatchNorm(Norm):
         if examples < batch:
             return fn.pad(y_KBD, (0, 0, 0, batch - examples))
         return y_KBD.contiguous()
+
+    def _over_processes(self, x_KBD: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+        """Normalized by the statistics of all processes' examples, which running ones take in too."""
+        counted = fn.pad(x_KBD.sum(1), (0, 1), value=float(x_KBD.shape[1]))
+        total_KD, count = (t := summed(counted, self._share))[:, :-1], t[0, -1].detach()
+        mean_KD = total_KD / count
+        spread_KBD = x_KBD - mean_KD.unsqueeze(1)
+        square_KD = summed(spread_KBD.square().sum(1), self._share)
+        with torch.no_grad():
+            buffers["running_mean"].lerp_(mean_KD, self.momentum)
+            buffers["running_var"].lerp_(square_KD / (count - 1), self.momentum)
+        return spread_KBD * (square_KD / count + self.eps).rsqrt().unsqueeze(1)
 
     def single(self, width: int) -> nn.Module:
         return nn.BatchNorm1d(width, self.eps, self.momentum, self.affine)

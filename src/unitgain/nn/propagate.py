@@ -98,7 +98,13 @@ class Propagation:
 
     @torch.no_grad()
     def forward(
-        self, x_KBD: Tensor, keys_LK: Tensor | None, rows: int | None, *, training: bool = True
+        self,
+        x_KBD: Tensor,
+        keys_LK: Tensor | None,
+        rows: int | None,
+        *,
+        first: int = 0,
+        training: bool = True,
     ) -> Tensor:
         """The outputs (K, B, outputs), which the next call overwrites.
 
@@ -106,6 +112,7 @@ class Propagation:
             x_KBD: inputs, each member its own.
             keys_LK: one step's row of ``mask_keys``; None means no dropout.
             rows: how many of the B rows are examples; None: all.
+            first: how many rows of the batch other processes have before these.
             training: whether norms take their statistics from the batch, and a backward pass may follow.
         """
         self._training = training
@@ -124,8 +131,7 @@ class Propagation:
             if not self._norm_first:
                 v = self._norm(i, v, rows, saved)
             if keys_LK is not None and self.mlp.dropouts:
-                kind, rate_K = self.mlp.dropouts[0], self.mlp.drop_rate_K
-                saved.factor, shift = kind.factors(keys_LK[i], rate_K, v)
+                saved.factor, shift = self._factors(keys_LK[i], v, first)
                 v = applied(v, saved.factor, shift)
             h = joined(h, v, self.mlp.branch_scale_K11, memory.h[i]) if layer.skip else v
         return self._linear(self.mlp.depth, self._save(h).h, memory.z[-1])
@@ -178,6 +184,15 @@ class Propagation:
     def preactivation_gradients(self) -> Grouped:
         """What the last backward pass kept, likewise; the output layer is a group of its own."""
         return self._kept
+
+    def _factors(self, keys_K: Tensor, v: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
+        """Dropout's, the same for a row of the batch whichever process has it."""
+        kind, rate_K = self.mlp.dropouts[0], self.mlp.drop_rate_K  # type: ignore[index]
+        if not first:
+            return kind.factors(keys_K, rate_K, v)
+        like = v.new_empty(1).expand(v.shape[0], first + v.shape[1], v.shape[2])
+        factor, shift = kind.factors(keys_K, rate_K, like)
+        return factor[:, first:], None if shift is None else shift[:, first:]
 
     def _save(self, h: Tensor) -> _Saved:
         self._saved.append(_Saved(h if self._cast is None else h.to(self._cast.dtype)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unitgain.data import Prepared
+from unitgain.nn.share import WHOLE, Share
 from unitgain.nn.streams import generator
 
 Part = Literal["train", "val", "test"]
@@ -20,17 +21,21 @@ Part = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's examples: where to find them, what each counts, and how many there are.
+    """One step's examples, or this process's part of them: where to find them, what each counts, how many there are.
 
     Args:
         index: (K * B,) rows of the pack's table.
-        weight: (K, B) what an example's loss counts in the mean; zero for padding.
+        weight: (K, B) what an example's loss counts in the mean over the whole batch; zero for padding.
         rows: how many of B are examples; None where all are.
+        first: how many examples of the batch other processes have before these.
+        total: examples of the batch, in all processes.
     """
 
     index: Tensor
     weight: Tensor
     rows: int | None
+    first: int
+    total: int
 
 
 @final
@@ -113,8 +118,13 @@ class PackData:
         """Rows of a part, the same for all members."""
         return self._rows[part].shape[1]
 
-    def epoch(self, epoch: int) -> list[Batch]:
-        """The batches of an epoch: every member's own order, ready on the device."""
+    def epoch(self, epoch: int, share: Share = WHOLE) -> list[Batch]:
+        """The batches of an epoch: every member's own order, ready on the device.
+
+        Args:
+            epoch: which.
+            share: what this process has of each batch; the order is the same for any number of processes.
+        """
         size = self.size("train")
         order_KN = torch.empty((self.members, size), dtype=torch.int64)
         for seed, order_N in zip(self.seeds, order_KN.unbind(0), strict=True):
@@ -122,17 +132,17 @@ class PackData:
         row_KN = self._rows["train"].gather(1, order_KN)
         used = self.full_steps * self.batch_size
         full_SKB = row_KN[:, :used].view(self.members, -1, self.batch_size).transpose(0, 1)
-        batches = self._batches(full_SKB, self.batch_size, self.weight)
+        batches = self._batches(full_SKB, self.weight, share)
         if self.last_rows:
-            batches += self._batches(row_KN[None, :, used:], self.last_rows, self.weight)
+            batches += self._batches(row_KN[None, :, used:], self.weight, share)
         return batches
 
-    def part_batches(self, part: Part, limit: int) -> list[Batch]:
-        """A part's rows in their order, at most ``limit`` a member at a time."""
+    def part_batches(self, part: Part, limit: int, share: Share = WHOLE) -> list[Batch]:
+        """A part's rows in their order, at most ``limit`` a member and a process at a time."""
         return [
             b
-            for i in torch.split(self._rows[part], limit, 1)
-            for b in self._batches(i[None], i.shape[1], self.eval_weight)
+            for i in torch.split(self._rows[part], limit * share.size, 1)
+            for b in self._batches(i[None], self.eval_weight, share)
         ]
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,17 +151,23 @@ class PackData:
         y = self.y.index_select(0, index)
         return x, y.view(self.members, -1, *y.shape[1:])
 
-    def _batches(self, row_SKB: Tensor, rows: int, weight_N: Tensor) -> list[Batch]:
-        padding = -rows % self.quantum
+    def _batches(self, row_SKB: Tensor, weight_N: Tensor, share: Share) -> list[Batch]:
+        total, own = row_SKB.shape[2], share.rows(row_SKB.shape[2])
+        # At least one register of rows, where there are fewer examples than processes.
+        padding = -len(own) % self.quantum or (self.quantum if total and not own else 0)
+        first_SK1, row_SKB = row_SKB[:, :, :1], row_SKB[:, :, own.start : own.stop]
         if padding:
             # A copy of the batch's first row: finite wherever the examples are.
-            row_SKB = torch.cat([row_SKB, row_SKB[:, :, :1].expand(-1, -1, padding)], 2)
+            row_SKB = torch.cat([row_SKB, first_SK1.expand(-1, -1, padding)], 2)
         index_SN = row_SKB.reshape(len(row_SKB), -1).to(self.x.device)
-        weight_SKB = weight_N[index_SN].view(row_SKB.shape) / rows
+        weight_SKB = weight_N[index_SN].view(row_SKB.shape) / total
         if padding:
-            weight_SKB[:, :, rows:] = 0.0
-        examples = rows if padding else None
-        return [Batch(i, w, examples) for i, w in zip(index_SN, weight_SKB, strict=True)]
+            weight_SKB[:, :, len(own) :] = 0.0
+        examples = len(own) if padding else None
+        return [
+            Batch(i, w, examples, own.start, total)
+            for i, w in zip(index_SN, weight_SKB, strict=True)
+        ]
 
 
 def _rows_of(tables: Sequence[Prepared], offset: dict[int, int], part: str) -> Tensor:

@@ -26,7 +26,8 @@ from unitgain.nn.initialize import (
 from unitgain.nn.layout import row_quantum
 from unitgain.nn.losses import Loss, as_loss
 from unitgain.nn.mlp import MLP, Shape
-from unitgain.nn.norm import Norm
+from unitgain.nn.norm import BatchNorm, Norm
+from unitgain.nn.share import WHOLE, Share
 from unitgain.pack.batches import PackData
 from unitgain.pack.engine import Pack
 from unitgain.pack.optim import Optimizer
@@ -116,6 +117,7 @@ def build_pack(
     device: torch.device,
     *,
     fresh: bool = True,
+    share: Share = WHOLE,
 ) -> Pack:
     """Everything that trains, on the device that the network is on.
 
@@ -125,6 +127,7 @@ def build_pack(
         mlp: from `build_mlp`.
         device: of the network.
         fresh: whether initializers that are driven by data still have to run.
+        share: what this process has of each batch.
     """
     spec = specs[0]
     data = PackData(
@@ -145,6 +148,7 @@ def build_pack(
         first = data.epoch(0)[0]
         x, _ = data.gather(first.index)
         initialize_from_data(mlp, inits, x, first.rows)
+    mlp.norm = _norm_over(mlp.norm, share)
     schedules: list[Schedule] = [instantiate(s.scheduler, _key_="scheduler") for s in specs]
     if fresh and spec.debug is None:
         _check_warmup(schedules, epochs(spec) * data.steps_per_epoch)
@@ -159,6 +163,7 @@ def build_pack(
         clip_norm=[s.trainer.gradient_clip_norm or float("inf") for s in specs],
         probe=_probe(spec, mlp),
         product=torch.bfloat16 if spec.trainer.precision == "bf16-mixed" else None,
+        share=share,
     )
 
 
@@ -205,6 +210,18 @@ def _norm(node: Component) -> Norm | None:
             "derive it from unitgain.nn.Norm"
         )
     return norm
+
+
+def _norm_over(norm: Norm | None, share: Share) -> Norm | None:
+    """The norm with statistics of whole batches, of which this process may have but a part."""
+    if share.whole or norm is None or not norm.centres:
+        return norm
+    if not isinstance(norm, BatchNorm):
+        raise ConfigError(
+            "norm: must be of single examples, or norm=batch, where several processes share a batch, "
+            f"got {type(norm).__name__}, which takes a mean over the batch; set trainer.devices=1"
+        )
+    return norm.over(share)
 
 
 def _dropouts(specs: Sequence[RunSpec]) -> list[DropoutKind] | None:

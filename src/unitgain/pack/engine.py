@@ -14,6 +14,7 @@ from torch import Tensor
 from unitgain.nn.losses import Loss
 from unitgain.nn.mlp import MLP, Trace
 from unitgain.nn.propagate import Propagation
+from unitgain.nn.share import WHOLE, Share
 from unitgain.pack.batches import Batch, PackData, Part
 from unitgain.pack.optim import Optimizer
 from unitgain.pack.probing import ProbePlan, Probing
@@ -91,6 +92,8 @@ class Pack:
         clip_norm: the largest gradient norm of each member, infinity for none.
         probe: when to measure and what.
         product: the type of matrix products in training, None for the network's own.
+        share: what this process has of each batch. Where others have the rest, all call ``train_epoch`` and ``predict``
+            together, and each gets what one process with all rows would.
     """
 
     def __init__(
@@ -106,8 +109,10 @@ class Pack:
         clip_norm: Sequence[float],
         probe: ProbePlan,
         product: torch.dtype | None = None,
+        share: Share = WHOLE,
     ) -> None:
         self.mlp, self.data, self.loss, self.optimizer = mlp, data, loss, optimizer
+        self.share = share
         self.schedules, self.epochs, self.probe = schedules, epochs, probe
         self.propagation = Propagation(mlp, product)
         theta = mlp.theta.detach()
@@ -119,7 +124,9 @@ class Pack:
             self.l2_K1 = torch.tensor(l2, dtype=torch.float64).to(theta).unsqueeze(1)
             self._weight_mask_P = mlp.layout.mask("weight").to(theta)
         keeps_gradient = optimizer.keeps_gradient and self.clip_K1 is None
-        self.probing = Probing(probe, mlp, self.propagation, keeps_gradient=keeps_gradient)
+        self.probing = Probing(
+            probe, mlp, self.propagation, keeps_gradient=keeps_gradient, share=share
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -135,11 +142,12 @@ class Pack:
         keys = self.mlp.mask_keys(first, self.steps_per_epoch)
         steps = Steps(torch.empty(0), [], [])
         losses: list[Tensor] = []
-        for i, batch in enumerate(self.data.epoch(epoch)[:most]):
+        for i, batch in enumerate(self.data.epoch(epoch, self.share)[:most]):
             if stop():
                 return None
             losses.append(self._step(first + i, batch, None if keys is None else keys[i], steps))
-        return Steps(torch.stack(losses), steps.probe_step, steps.probe_QKL)
+        loss_SK = self.share.sum_(torch.stack(losses))
+        return Steps(loss_SK, steps.probe_step, steps.probe_QKL)
 
     def last_lr(self) -> Array:
         """The learning rate of each member at the last step taken, (K,)."""
@@ -165,19 +173,20 @@ class Pack:
         totals: list[Tensor] = []
         weights: list[Tensor] = []
         with torch.no_grad():
-            for batch in self.data.part_batches(part, limit):
+            for batch in self.data.part_batches(part, limit, self.share):
                 x, y = self.data.gather(batch.index)
                 output = self.propagation.forward(x, None, batch.rows, training=False)
-                rows = batch.rows or y.shape[1]
-                losses.append((self.loss(output, y) * batch.weight).sum(1) * rows)
-                totals.append(batch.weight.sum(1) * rows)
+                rows, total = batch.rows, batch.total
+                losses.append((self.loss(output, y) * batch.weight).sum(1) * total)
+                totals.append(batch.weight.sum(1) * total)
                 if self.data.has_importance:
-                    weights.append(batch.weight[:, :rows] * rows)
-                outputs.append(output[:, :rows].clone())
-                targets.append(y[:, :rows])
-        loss_K = torch.stack(losses).sum(0) / torch.stack(totals).sum(0)
+                    weights.append(self.share.joined(batch.weight[:, :rows] * total, 1, total))
+                outputs.append(self.share.joined(output[:, :rows], 1, total).clone())
+                targets.append(self.share.joined(y[:, :rows], 1, total))
+        loss_K, total_K = (self.share.sum_(torch.stack(v).sum(0)) for v in (losses, totals))
+        output_KNT, target = torch.cat(outputs, 1), torch.cat(targets, 1)
         weight_KN = torch.cat(weights, 1) if weights else None
-        return Prediction(torch.cat(outputs, 1), torch.cat(targets, 1), loss_K, weight_KN)
+        return Prediction(output_KNT, target, loss_K / total_K, weight_KN)
 
     def state(self, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Copies of all that training changes, members first; ``into`` an earlier one, where that is given."""
@@ -260,19 +269,19 @@ class Pack:
         due = steps is not None and self.probe.due(step)
         x, y = self.data.gather(batch.index)
         with torch.no_grad():
-            output = self.propagation.forward(x, keys_LK, batch.rows)
+            output = self.propagation.forward(x, keys_LK, batch.rows, first=batch.first)
             # Members' objectives are summed, so the gradient of each is its own.
             loss_KB, output_gradient = self.loss.with_slope(output, y, batch.weight)
             keep = due and self.probing.keeps_deltas
             instead = not self.probing.reads_activations
             self.propagation.backward(output_gradient, keep, instead=instead)
-            gradient = self._penalized(self.propagation.gradient)
+            gradient = self._penalized(self.share.sum_(self.propagation.gradient))
             if due:
                 self.probing.before(gradient)
             self.optimizer.step(self._clipped(gradient), step)
             if steps is not None and due:
                 steps.probe_step.append(step)
-                steps.probe_QKL.append(self.probing.after(x.shape[1], batch.rows))
+                steps.probe_QKL.append(self.probing.after(x.shape[1], batch.rows, batch.total))
             return (loss_KB * batch.weight).sum(1)
 
     def _penalized(self, gradient_KP: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unitgain.nn.mlp import MLP
 from unitgain.nn.propagate import Grouped, Propagation
+from unitgain.nn.share import WHOLE, Share
 from unitgain.probe.history import History
 from unitgain.probe.layers import Layers
 from unitgain.probe.quantities import LayerTensors, Quantity, measure, reads
@@ -60,12 +61,19 @@ class Probing:
         mlp: the network.
         propagation: its passes.
         keeps_gradient: whether the gradient is still there behind a step.
+        share: what this process has of each batch; measured are whole batches, which all processes hand one another.
     """
 
     def __init__(
-        self, plan: ProbePlan, mlp: MLP, propagation: Propagation, *, keeps_gradient: bool
+        self,
+        plan: ProbePlan,
+        mlp: MLP,
+        propagation: Propagation,
+        *,
+        keeps_gradient: bool,
+        share: Share = WHOLE,
     ) -> None:
-        self.plan, self._mlp, self._propagation = plan, mlp, propagation
+        self.plan, self._mlp, self._propagation, self._share = plan, mlp, propagation, share
         names = plan.quantities
         self.keeps_deltas = reads(names, "preactivation_gradients")
         self.reads_activations = reads(names, "activations") or reads(names, "inputs")
@@ -97,23 +105,24 @@ class Probing:
         if self._change is not None:
             self._change.copy_(self._theta)
 
-    def after(self, rows: int, examples: int | None) -> Tensor:
+    def after(self, rows: int, examples: int | None, total: int) -> Tensor:
         """What is measured of the step that has been taken, (Q, K, L).
 
         Args:
-            rows: of the batch, padding included.
+            rows: of this process's part of the batch, padding included.
             examples: how many of them are examples; None: all.
+            total: examples of the whole batch.
         """
         if self._made is None:
             raise RuntimeError("a step is measured only after what it overwrites was kept")
         if self._change is not None:
             torch.sub(self._theta, self._change, out=self._change)
         weights, weight_gradients, bias_gradients, weight_updates = self._made
-        deltas, activations = self._layers_of(rows, examples)
+        deltas, activations = self._layers_of(rows, examples, total)
         tensors = LayerTensors(
             preactivation_gradients=deltas,
             activations=activations,
-            inputs=self._inputs(examples),
+            inputs=self._inputs(examples, total),
             weights=weights,
             weight_gradients=weight_gradients,
             bias_gradients=bias_gradients,
@@ -125,21 +134,21 @@ class Probing:
         tensors.remember()
         return values
 
-    def _layers_of(self, rows: int, examples: int | None) -> tuple[Layers, Layers]:
-        if (rows, examples) not in self._of_batch:
+    def _layers_of(self, rows: int, examples: int | None, total: int) -> tuple[Layers, Layers]:
+        if (rows, examples) not in self._of_batch or not self._share.whole:
             deltas = self._propagation.preactivation_gradients if self.keeps_deltas else ()
             h = self._propagation.activations if self.reads_activations else ()
             self._of_batch[rows, examples] = (
-                self._grouped(deltas, examples),
-                self._grouped(h, examples),
+                self._grouped(deltas, examples, total),
+                self._grouped(h, examples, total),
             )
         return self._of_batch[rows, examples]
 
-    def _inputs(self, examples: int | None) -> Layers:
+    def _inputs(self, examples: int | None, total: int) -> Layers:
         """These do not stay where they are: dropout and residual sums make new ones."""
         if not self._reads_inputs:
             return self._none
-        return self._grouped(self._propagation.inputs, examples)
+        return self._grouped(self._propagation.inputs, examples, total)
 
     def _history(self) -> History | None:
         if not self.plan.measures:
@@ -156,7 +165,9 @@ class Probing:
     def _of(self, block: Tensor, kind: str) -> Layers:
         return Layers(len(self._mlp.layers), tuple(self._mlp.layout.by_layer(block, kind)))
 
-    def _grouped(self, groups: Grouped, examples: int | None) -> Layers:
+    def _grouped(self, groups: Grouped, examples: int | None, total: int) -> Layers:
         if examples is not None:
             groups = tuple((i, tensor[:, :, :examples]) for i, tensor in groups)
+        if not self._share.whole:
+            groups = tuple((i, self._share.joined(tensor, 2, total)) for i, tensor in groups)
         return Layers(len(self._mlp.layers), groups)

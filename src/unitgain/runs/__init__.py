@@ -27,6 +27,7 @@ from unitgain.runs._compare import (
 from unitgain.runs._directory import RunDirectory, Status
 from unitgain.runs._environment import environment, numerics_fingerprint
 from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
+from unitgain.runs._launch import Launched, launched
 from unitgain.runs._metrics import MetricsWriter, read_metrics
 from unitgain.runs._options import option_name
 from unitgain.runs._seal import open_sealed, seal
@@ -47,6 +48,7 @@ __all__ = [
     "GradientsWriter",
     "Holder",
     "InterruptedBySignal",
+    "Launched",
     "MetricsWriter",
     "Patience",
     "RunDirectory",
@@ -63,6 +65,7 @@ __all__ = [
     "gradients_difference",
     "history_difference",
     "holder_of",
+    "launched",
     "newest_valid",
     "numerics_fingerprint",
     "numerics_parts",

@@ -13,6 +13,7 @@ COSMETIC: tuple[tuple[str, ...], ...] = (
     ("logger",),
     ("figures",),
     ("trainer", "progress"),
+    ("trainer", "devices"),
     ("callbacks", "checkpoint"),
     ("debug", "profiler"),
 )

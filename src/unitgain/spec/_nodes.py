@@ -1,7 +1,6 @@
 """The shipped options of the network, its training and its loggers, one class each.
 
-Defaults are those of the YAML files in conf/, and a test keeps them so. An option of the groups
-``init`` and ``bias_init`` is in `_init`, of ``data`` and ``split`` in `_data`.
+Defaults are those of conf/; a test keeps them so. ``init`` and ``bias_init`` are in `_init`, ``data`` in `_data`.
 """
 
 from typing import Annotated, Literal
@@ -357,6 +356,7 @@ class Trainer(Node):
 
     max_epochs: Count = Field(20, description="the number of passes over the training part")
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Literal["auto"] | Count = Field(1, description="the number of processes of one run")
     precision: Annotated[
         Literal["32", "bf16-mixed", "64"],
         BeforeValidator(lambda value: str(value) if type(value) is int else value),

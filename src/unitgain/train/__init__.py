@@ -2,6 +2,7 @@
 
 from unitgain.train.evaluate import evaluate
 from unitgain.train.fit import fit
+from unitgain.train.follower import follow
 from unitgain.train.gradient_flow import GradientFlow
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.table import TableDataModule, TensorBatches
@@ -17,4 +18,5 @@ __all__ = [
     "Watch",
     "evaluate",
     "fit",
+    "follow",
 ]

@@ -4,24 +4,26 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
 from unitgain.data import Table
 from unitgain.errors import CheckpointError, ConfigError
-from unitgain.pack.build import epochs
 from unitgain.runs import EndingSignals, RunDirectory, environment, newest_valid
 from unitgain.spec import RunSpec, instantiate
 from unitgain.train.checkpoint import check_belongs, unpack_member
+from unitgain.train.crew import crew_of
 from unitgain.train.exponent import settle
+from unitgain.train.follower import Start
 from unitgain.train.member import Member
 from unitgain.train.module import PackedDataModule, PackedModule
 from unitgain.train.outlook import outlooks_of
 from unitgain.train.progress import EpochProgress
 from unitgain.train.recorder import Recorder
 from unitgain.train.settings import accelerator, process_settings
+from unitgain.train.trainer import Asked, Together, start_at, trainer_of
 from unitgain.train.watch import RunResult, Watch
 
 
@@ -54,17 +56,18 @@ def fit(
     place = accelerator(spec)
     if not resume:
         _check_unused(directories)
-    with process_settings(spec), EndingSignals() as signals:
-        asked = _Asked(signals, watch)
+    with process_settings(spec), EndingSignals() as signals, crew_of(specs) as crew:
+        asked = Asked(signals, crew, watch)
         datamodule = PackedDataModule(specs, loaded)
         runs = [RunDirectory(Path(d)) for d in directories]
         contents = _contents(specs, runs) if resume else None
-        module = PackedModule(specs, datamodule.tables, asked.stop)
+        module = PackedModule(specs, datamodule.tables, asked.stop, crew.share)
         # Only now: a mistake elsewhere costs no cross-validation.
         module.tables = settle(specs, datamodule.tables, contents)
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
-        trainer = _trainer(spec, runs[0], place)
-        _open_directories(specs, runs, overrides, contents is None, module, trainer)
+        trainer = trainer_of(spec, place, crew, runs[0].path)
+        crew.all_ready()
+        _open_directories(specs, runs, overrides, contents is None, module, trainer, crew.size)
         outlooks = outlooks_of(specs, module.tables)
         members = [
             Member(
@@ -80,9 +83,10 @@ def fit(
         ]
         recorder = Recorder(spec, members, contents, watch, lambda: asked.signal)
         module.resumed = contents is not None
-        _attach(trainer, spec, recorder, asked)
-        if contents is not None:
-            _start_at(trainer, contents)
+        _attach(trainer, spec, [asked, recorder], Together(crew))
+        start = _start_of(contents, module)
+        start_at(trainer, start.epoch, start.step)
+        crew.word(start)
         try:
             with warnings.catch_warnings():
                 # Lightning asks whether Slurm is there, though it has been told that it isn't.
@@ -106,38 +110,15 @@ def _check_unused(directories: Sequence[Path]) -> None:
         )
 
 
-def _trainer(spec: RunSpec, run: RunDirectory, place: str) -> pl.Trainer:
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning.pytorch.profilers import SimpleProfiler
-
-    profiler = None
-    if spec.debug is not None and spec.debug.profiler:
-        profiler = SimpleProfiler(dirpath=run.path, filename="profile")
-    return pl.Trainer(
-        accelerator=place,
-        devices=1,
-        # One process, whatever Slurm or torchrun say of the others that they started.
-        plugins=[LightningEnvironment()],
-        # Mixed precision is the pack's own: it casts what goes into matrix products.
-        precision="64-true" if spec.trainer.precision == "64" else "32-true",
-        max_epochs=epochs(spec),
-        deterministic=spec.trainer.deterministic,
-        profiler=profiler,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-
-
 def _typed_before(run: RunDirectory) -> Sequence[str]:
     """The overrides that a run was started with."""
     return run.read_overrides() if run.overrides.exists() else ()
 
 
-def _attach(trainer: pl.Trainer, spec: RunSpec, recorder: Recorder, asked: "_Asked") -> None:
-    callbacks: list[pl.Callback] = [asked, recorder]
+def _attach(
+    trainer: pl.Trainer, spec: RunSpec, first: Sequence[pl.Callback], last: pl.Callback
+) -> None:
+    callbacks = list(first)
     if spec.trainer.progress:
         callbacks.append(EpochProgress(spec.monitor))
     for name, node in spec.callbacks.extra.items():
@@ -147,22 +128,20 @@ def _attach(trainer: pl.Trainer, spec: RunSpec, recorder: Recorder, asked: "_Ask
                 f"callbacks.extra.{name}: must be a lightning.pytorch.Callback, got {node.target}"
             )
         callbacks.append(callback)
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    trainer.callbacks.extend([*callbacks, last])  # type: ignore[attr-defined]
 
 
-def _start_at(trainer: pl.Trainer, contents: Sequence[Mapping[str, Any]]) -> None:
-    """Let Lightning's own counters begin where the checkpoint was written."""
-    starts = {content["epoch"] for content in contents}
+def _start_of(contents: Sequence[Mapping[str, Any]] | None, module: PackedModule) -> Start:
+    """Where the runs begin, which is one epoch for all of a pack."""
+    importance = module.tables[0].importance
+    chosen = importance and importance.chosen
+    starts = {content["epoch"] for content in contents or ()}
     if len(starts) > 1:
         raise CheckpointError(
             f"members of one pack must resume at one epoch, got {sorted(starts)}; resume them one by one"
         )
-    epoch = starts.pop()
-    trainer.fit_loop.epoch_progress.current.processed = epoch  # type: ignore[attr-defined]
-    trainer.fit_loop.epoch_progress.current.completed = epoch
-    trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = contents[
-        0
-    ]["step"]
+    step = contents[0]["step"] if contents else 0
+    return Start(starts.pop() if starts else 0, step, chosen)
 
 
 def _open_directories(
@@ -172,10 +151,13 @@ def _open_directories(
     fresh: bool,
     module: PackedModule,
     trainer: pl.Trainer,
+    processes: int,
 ) -> None:
     """Write what is known before the first step; the disk is asked to keep it with the first checkpoint."""
     device = trainer.strategy.root_device
-    facts = {"isa": torch.backends.cpu.get_cpu_capability()}
+    facts: dict[str, Any] = {"isa": torch.backends.cpu.get_cpu_capability()}
+    if processes > 1:
+        facts["processes"] = processes
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     found = environment(device.type, specs[0].trainer.threads, "", facts)
@@ -208,28 +190,3 @@ def _contents(
         check_belongs(content, spec, checkpoint.path)
         contents.append(content)
     return contents
-
-
-@final
-class _Asked(pl.Callback):
-    """Whether somebody has asked the fit to end: a signal, or who watches.
-
-    Args:
-        signals: as they arrive.
-        watch: who watches.
-    """
-
-    def __init__(self, signals: EndingSignals, watch: Watch | None) -> None:
-        self._signals, self._watch = signals, watch
-        self.signal = 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM back from Lightning, which would end the process and save nothing."""
-        self._signals.install()
-        trainer._signal_connector.received_sigterm = False
-
-    def stop(self) -> bool:
-        """Asked before each step."""
-        if not self.signal:
-            self.signal = self._signals.received or (self._watch.stop() if self._watch else 0)
-        return bool(self.signal)

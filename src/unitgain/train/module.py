@@ -8,6 +8,7 @@ import torch
 
 from unitgain.data import Prepared, Table, open_data, prepared_key
 from unitgain.errors import ConfigError
+from unitgain.nn.share import WHOLE, Share
 from unitgain.pack.build import build_mlp, build_pack
 from unitgain.pack.engine import Pack, Prediction, Steps
 from unitgain.pack.shape import check_one_shape, check_one_table_shape
@@ -72,6 +73,7 @@ class PackedModule(pl.LightningModule):
         specs: of runs whose shape agrees.
         tables: one a run.
         stop: asked before each optimizer step; once true, the epoch is abandoned.
+        share: what this process has of each batch.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class PackedModule(pl.LightningModule):
         specs: Sequence[RunSpec],
         tables: Sequence[Prepared],
         stop: Callable[[], bool] = lambda: False,
+        share: Share = WHOLE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.share = share
         self.specs, self.tables, self._stop = list(specs), list(tables), stop
         check_one_shape(specs)
         check_one_table_shape(tables)
@@ -104,6 +108,7 @@ class PackedModule(pl.LightningModule):
                 self.mlp,
                 self.device,
                 fresh=not self.resumed,
+                share=self.share,
             )
             if not self.resumed:
                 begin_from(self.mlp, self._starts)
@@ -126,8 +131,11 @@ class PackedModule(pl.LightningModule):
             self.validation = self.pack.predict("val", self.specs[0].trainer.eval_batch_size)
 
     def take(self, rows: Sequence[int]) -> Pack:
-        """Some members as a pack of their own, with copies of their state; the pack itself where that is all."""
-        if list(rows) == list(range(len(self.specs))):
+        """Some members as a pack of their own, with copies of their state; the pack itself where that is all.
+
+        A pack that several processes share isn't: what this one does with it alone, it does with a copy.
+        """
+        if self.share.whole and list(rows) == list(range(len(self.specs))):
             return self.pack
         specs, tables = [self.specs[k] for k in rows], [self.tables[k] for k in rows]
         mlp = build_mlp(specs, tables, fill=False).to(self.device)
