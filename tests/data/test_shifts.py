@@ -14,6 +14,7 @@ from unitgain.data.shifts import (
     NoShift,
     PCATilt,
 )
+from unitgain.data.sources import airfoil
 from unitgain.data.splits import Random
 from unitgain.errors import DataError
 
@@ -218,6 +219,23 @@ def test_accepted_rows_have_clipped_weights_of_mean_one():
             above = np.minimum(5, middle * w).mean() > 1
             low, high = (low, middle) if above else (middle, high)
         assert shifted.ratio[base.train] == pytest.approx(np.minimum(5, low * w))
+
+
+def test_coefficients_weigh_features_in_their_own_units():
+    """The tilt of Tibshirani et al. (2019), thickness over frequency, whose largest weight is 19 times the mean."""
+    logarithms, raw = airfoil(logarithms=True), airfoil()
+    base = Random()(logarithms)
+    tilt = ExponentialTilt(
+        features=("frequency", "thickness"), coefficients=(-1.0, 1.0), largest=40.0
+    )
+    w = raw.x[:, 4] / raw.x[:, 0]
+    shifted = tilt(logarithms, base)
+    np.testing.assert_allclose(
+        shifted.ratio[base.train], w[base.train] / w[base.train].mean(), rtol=1e-12
+    )
+    assert len(shifted.split.test) == round(len(base.test) / 40)
+    with pytest.raises(DataError, match=r"one for each of shift\.features, but there are 2 for 1"):
+        ExponentialTilt(features=("thickness",), coefficients=(1.0, 1.0))(logarithms, base)
 
 
 def test_a_random_direction_is_the_seeds():

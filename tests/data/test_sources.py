@@ -61,6 +61,9 @@ def test_airfoil_is_the_published_table():
     assert table.y[0].tolist() == [126.201]
     assert table.target_names == ("sound_level",)
     assert 103 < table.y.min() < table.y.max() < 141
+    logarithms = airfoil(logarithms=True).x
+    np.testing.assert_array_equal(logarithms[:, 1:4], table.x[:, 1:4])
+    np.testing.assert_allclose(np.exp(logarithms[:, [0, 4]]), table.x[:, [0, 4]])
 
 
 @pytest.mark.parametrize("source", GENERATED, ids=lambda source: source.__name__)

@@ -11,6 +11,7 @@ from unitgain.data._directions import (
     named_direction,
     projection,
     standardised,
+    sum_in_own_units,
 )
 from unitgain.data._selection import Selection, source_probability
 from unitgain.data._shifted import Shifted
@@ -103,7 +104,8 @@ class LogisticSelection:
 class ExponentialTilt:
     """Test rows are accepted with ``w = min(largest, c exp(strength z))``; source rows stay as they are.
 
-    z is the standardised sum of the named standardised features, or their first principal component.
+    z is the standardised sum of the named standardised features, or their first principal component;
+    with ``coefficients`` it is the sum of these times the named features, in the features' own units.
     c makes the mean of w one; a share of 1 / ``largest`` of the test rows is accepted.
 
     Args:
@@ -111,6 +113,7 @@ class ExponentialTilt:
         features: Names of numeric features; none for the first principal component.
         seed: Decides which test rows are accepted, not how many.
         largest: The bound of w, above 1.
+        coefficients: One for each of ``features``; none for their standardised sum.
 
     Reference: Tibshirani et al. (2019), Conformal prediction under covariate shift,
     arXiv 1904.06019, section 2.3.
@@ -120,16 +123,19 @@ class ExponentialTilt:
     features: tuple[str, ...] = ()
     seed: int = 0
     largest: float = 5.0
+    coefficients: tuple[float, ...] = ()
 
     def __call__(self, table: Table, split: Split) -> Shifted:
         """The split with the accepted test rows.
 
         Raises:
-            DataError: Features that aren't there or don't vary.
+            DataError: Features that aren't there or don't vary, or coefficients that aren't one for each.
         """
         x_ND = standardised(table)
         z_N = first_component(x_ND)
-        if self.features:
+        if self.coefficients:
+            z_N = sum_in_own_units(table, self.features, self.coefficients)
+        elif self.features:
             z_N = projection(x_ND, named_direction(table, self.features))
         return _accepted(self.strength * z_N, split, self.largest).apply(table, split, self.seed)
 

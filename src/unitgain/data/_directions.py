@@ -71,6 +71,25 @@ def chosen_direction(table: Table, features: tuple[str, ...], seed: int) -> Floa
     return projection(x_ND, generator.normal(size=(x_ND.shape[1],)))
 
 
+def sum_in_own_units(
+    table: Table, features: tuple[str, ...], coefficients: tuple[float, ...]
+) -> Floats:
+    """(N,) the sum of coefficients times named features as they are; missing values count as the mean.
+
+    Raises:
+        DataError: For a name that no numeric feature has, or another number of coefficients than of names.
+    """
+    if len(coefficients) != len(features):
+        raise DataError(
+            f"{table.name}: shift.coefficients must be one for each of shift.features, but there are "
+            f"{len(coefficients)} for {len(features)}; name as many"
+        )
+    named_direction(table, features)
+    x_NF = table.x[:, [table.feature_names.index(name) for name in features]]
+    filled_NF = np.where(np.isnan(x_NF), np.nanmean(x_NF, axis=0), x_NF)
+    return np.asarray(filled_NF @ np.asarray(coefficients), dtype=np.float64)
+
+
 def named_direction(table: Table, features: tuple[str, ...]) -> Floats:
     """(D,) one for each named numeric feature, zero for all others.
 

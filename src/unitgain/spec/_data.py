@@ -120,6 +120,7 @@ class AirfoilNode(RegressionNode):
     """1503 wind tunnel measurements, 5 features, 1 target."""
 
     target: Literal["unitgain.data.sources.airfoil"] = Field(alias="_target_")
+    logarithms: bool = False
 
 
 class CaliforniaHousingNode(RegressionNode):

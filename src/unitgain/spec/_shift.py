@@ -4,7 +4,7 @@ weighted for it.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, FiniteFloat
 
 from unitgain.spec._base import Component, Count, Custom, Fraction, NonNegative, Positive, Rate
 from unitgain.spec._data import Names, Seed
@@ -76,6 +76,7 @@ class ExponentialTiltNode(ShiftNode):
     features: Names = ()
     seed: Seed = 0
     largest: Largest = 5.0
+    coefficients: tuple[FiniteFloat, ...] = ()
 
 
 class GaussianMeanShiftNode(ShiftNode):

@@ -58,8 +58,11 @@ def linnerud() -> Table:
     return _from_sklearn("linnerud", bunch, "regression", target_names=bunch.target_names)
 
 
-def airfoil() -> Table:
+def airfoil(logarithms: bool = False) -> Table:
     """Airfoil self-noise: 1503 wind tunnel measurements, 5 features, sound level in dB.
+
+    Args:
+        logarithms: Frequency and thickness, which span orders of magnitude, as natural logarithms.
 
     Reference: Brooks, Pope and Marcolini (1989), UCI Machine Learning Repository,
     https://doi.org/10.24432/C5VW2C, CC BY 4.0.
@@ -70,6 +73,8 @@ def airfoil() -> Table:
     """
     path = files("unitgain.data") / "files" / "airfoil_self_noise.dat"
     rows = np.loadtxt(path.read_text(encoding="ascii").splitlines(), delimiter="\t")
+    if logarithms:
+        rows[:, [0, 4]] = np.log(rows[:, [0, 4]])
     return table_from_arrays(
         "airfoil",
         rows[:, :5],
