@@ -1,5 +1,6 @@
 """The documentation builds without a warning, is complete, and fetches nothing from elsewhere."""
 
+import html
 import importlib
 import os
 import re
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+
+from unitgain.report.study import Study, study_folders
 
 ROOT = Path(__file__).parents[2]
 ROOMS = [
@@ -38,7 +41,8 @@ def site(tmp_path_factory):
 
 def test_the_site_is_complete(site):
     pages = {p.stem for p in (ROOT / "docs").glob("*.md")} - {"index"}
-    assert {p.parent.name for p in site.glob("*/index.html")} == pages
+    assert {p.parent.name for p in site.glob("*/index.html")} == pages | {"benchmarks"}
+    assert (site / "first_run.ipynb").exists()
     assert (site / "index.html").exists()
     assert (site / "figures" / "gradient_flow.png").stat().st_size > 10_000
 
@@ -58,6 +62,19 @@ def test_the_site_is_complete(site):
             if not any(anchor.rpartition(".")[2] == name for anchor in anchors)
         ]
         assert not absent, f"unitgain.{room}: {absent}"
+
+
+def test_the_gallery_shows_every_study_with_its_verdict(site):
+    text = html.unescape((site / "studies" / "index.html").read_text())
+    folders = study_folders(ROOT / "experiments")
+    for folder in folders:
+        figure = site / "figures" / "studies" / f"{folder.name}.png"
+        assert figure.read_bytes() == (folder / "figure.png").read_bytes()
+        assert f"figures/studies/{folder.name}.png" in text
+        assert f"unitgain study {folder.name}</code>" in text
+    failing = [folder for folder in folders if not Study.read(folder).expected.holds]
+    assert text.count("<strong>The claim holds.</strong>") == len(folders) - len(failing)
+    assert text.count("<strong>The claim does not hold.</strong>") == len(failing)
 
 
 def test_no_page_fetches_anything_from_elsewhere(site):

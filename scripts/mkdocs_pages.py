@@ -1,4 +1,7 @@
-"""MkDocs hook: replaces each link to a study's README by the study: its claim, its verdict and its figure."""
+"""MkDocs hook: pages made of what lies beside docs/: the gallery of studies, and the benchmarks.
+
+On the gallery's page each link to a study's README becomes the study: its claim, its verdict and its figure.
+"""
 
 import re
 from pathlib import Path
@@ -9,21 +12,27 @@ from mkdocs.structure.pages import Page
 
 from unitgain.report.study import Study, study_folders
 
-STUDIES = Path(__file__).parents[1] / "experiments"
+ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "experiments"
 LINK = re.compile(r"^- \[.*\]\(\.\./experiments/(\w+)/README\.md\)$", re.MULTILINE)
 TITLE = re.compile(r"^# (.*)$", re.MULTILINE)
 ALT = re.compile(r"!\[([^\]]*)\]\(figure\.png\)")
+FOLDER = re.compile(r"\[`(\w+/)`\]\(\w+\)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> None:
-    """Add the studies' figures to the site."""
+    """Add the studies' figures to the site, and the page of benchmarks."""
+    measured = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    page = FOLDER.sub(r"`benchmarks/\1`", measured).replace("](../docs/", "](")
+    files.append(File.generated(config, "benchmarks.md", content=page))
     for folder in study_folders(STUDIES):
         figure = str(folder / "figure.png")
         files.append(File.generated(config, _figure(folder.name), abs_src_path=figure))
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
-    """Put the studies where they are linked."""
+    """Put the studies where they are linked, and link to the page of benchmarks."""
+    markdown = markdown.replace("](../benchmarks/README.md", "](benchmarks.md")
     if page.file.src_uri != "studies.md":
         return markdown
     return LINK.sub(lambda link: section(STUDIES / link[1]), markdown)
