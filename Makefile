@@ -10,7 +10,7 @@ SHIFT_PEERS := .venv-shift-peers
 ALIBI := .venv-alibi
 .DEFAULT_GOAL := help
 
-.PHONY: help setup train ablation studies browser test lint format docs bench bench-peers bench-shift-peers clean
+.PHONY: help setup train ablation studies browser test test-slurm lint format docs bench bench-peers bench-shift-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ browser: ## install Chromium for the tests of the HTML report, where apt-get may
 
 test: setup browser lint ## lint, type-check and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+
+test-slurm: setup ## preempt, requeue and kill a sweep on a Slurm of this machine, which is installed first; needs root
+	@if [ "$$(id -u)" != 0 ]; then echo "the tests on Slurm need root: they are skipped" >&2; else \
+		scripts/slurm_local.sh install && \
+		OMP_NUM_THREADS=1 UNITGAIN_TEST_SLURM=1 $(BIN)/python -m pytest tests/slurm --timeout 1500 $(ARGS); fi
 
 lint: setup ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
