@@ -125,7 +125,7 @@ def _runs_of(sweep, task):
 
 def test_several_gpus_of_a_task_train_a_pack_each(run, tmp_path):
     options = ["hydra.launcher.gpus=2", "hydra.launcher.max_members=2", "hydra.launcher.resubmit=0"]
-    more = ["hydra.launcher.sbatch=[--comment=mine]", "hydra.launcher.setup=['echo begins']"]
+    more = ["hydra.launcher.sbatch=['--comment=mine']", "hydra.launcher.setup=['echo begins']"]
     words = [*QUICK, "seed=range(0,6)", "trainer.max_epochs=3", "hydra.sweep.dir=sweep"]
     status, text = run(*TRAIN, *SLURM, *options, *more, "hydra.launcher.partition=urgent", *words)
     assert status == 0, text

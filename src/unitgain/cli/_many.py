@@ -138,7 +138,12 @@ def _packing(config: DictConfig, composer: Composer) -> "BatchSweep | None":
         from unitgain.cli._slurm import SlurmSweep
         from unitgain.cli._slurm_options import SlurmOptions
 
-        return SlurmSweep(composer, SlurmOptions.of(config))
+        options = SlurmOptions.of(config)
+        if config.hydra.sweeper["_target_"] == SEARCH and not options.wait:
+            raise ConfigError(
+                "hydra.launcher.wait: must be true in a search, which learns from its trials, got false"
+            )
+        return SlurmSweep(composer, options)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -94,23 +95,18 @@ class SlurmSweep(BatchSweep):
         return found
 
     def _submitted(self, sweep: Path, packs: Sequence[Pack]) -> list[Follow]:
-        """Submit packs: the longest are shared out first, to whichever task has least."""
+        """Submit packs."""
         options, folder = self.options, TaskFolder.create(sweep)
         most = min(options.max_tasks or math.inf, slurm.largest_array())
         count = int(min(math.ceil(len(packs) / options.slots), most))
-        orders: list[list[Pack]] = [[] for _ in range(count)]
-        loads = [0.0] * count
-        for pack in packs:
-            least = loads.index(min(loads))
-            orders[least].append(pack)
-            loads[least] += pack.flops
+        orders = _shared_out(packs, count)
         for number, mine in enumerate(orders):
             folder.write_order(
                 number,
                 TaskOrder([p.jobs for p in mine], options.slots, options.memory, options.hang_s),
             )
         threads = max(job.spec.trainer.threads for pack in packs for job in pack.jobs)
-        name = f"{sweep.name}-{secrets.token_hex(4)}"
+        name = re.sub(r"[^\w.-]", "_", sweep.name) + f"-{secrets.token_hex(4)}"
         atomic_write(folder.script, options.script(folder, name, threads).encode())
         array = self._submit(folder, name, list(range(count)))
         runs = sum(len(pack.jobs) for pack in packs)
@@ -134,6 +130,17 @@ class SlurmSweep(BatchSweep):
     def _again(self, folder: TaskFolder, tasks: list[int]) -> tuple[str, str]:
         name = folder.submissions()[-1].name
         return self._submit(folder, name, tasks), name
+
+
+def _shared_out(packs: Sequence[Pack], count: int) -> list[list[Pack]]:
+    """Packs for so many tasks: the longest come first, and each goes to the task that has least."""
+    orders: list[list[Pack]] = [[] for _ in range(count)]
+    loads = [0.0] * count
+    for pack in packs:
+        least = loads.index(min(loads))
+        orders[least].append(pack)
+        loads[least] += pack.flops
+    return orders
 
 
 def _named(sweep: Path, packs: Sequence[Pack]) -> dict[str, Job]:

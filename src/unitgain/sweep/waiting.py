@@ -53,7 +53,7 @@ class Waiting:
     def ended(self, job: Job, ending: Ending) -> None:
         """Count a job, and name it if it failed or diverged."""
         self._endings[job.number] = ending
-        self._ended += 1
+        self._ended += ending.status != "interrupted"
         fault = ending.status in ("failed", "diverged")
         self._faults += fault
         if fault and self._faults <= NAMED:
