@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from unitgain.cli import main
+from unitgain.cli._processes import check_one_a_job
 from unitgain.errors import ConfigError, LostProcessError
 from unitgain.runs import RunDirectory, launched, read_gradients, read_metrics
 from unitgain.train import fit
@@ -307,6 +308,18 @@ def test_a_local_multirun_is_refused(tmp_path, monkeypatch, capsys, how):
     assert "leave -m out" in line
     assert line.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_slurm_may_give_each_job_a_machine_of_its_own():
+    slurm = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
+    check_one_a_job("auto", slurm | {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": 4})
+    with pytest.raises(
+        ConfigError, match=r"^hydra\.launcher\.tasks_per_node: must be 1 .* 8 tasks"
+    ):
+        check_one_a_job("auto", slurm | {"tasks_per_node": 4, "nodes": 2})
+    for name in ("LocalLauncher", "PackedSlurmLauncher"):
+        with pytest.raises(ConfigError, match=r"^trainer\.devices: must be 1 in a multirun"):
+            check_one_a_job(4, {"_target_": f"somewhere.{name}"})
 
 
 def test_packs_and_wrong_numbers_are_refused(make_spec, tmp_path, monkeypatch):

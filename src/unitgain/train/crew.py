@@ -119,6 +119,11 @@ class Crew:
             distributed.broadcast(flat, src=0, group=self.share.group)
             tensor.detach().copy_(flat.view(tensor.dtype).view(tensor.shape))
 
+    def part(self) -> None:
+        """Go on alone: nothing more is asked of the others."""
+        if self._others is not None:
+            self._others.release()
+
     def stop(self, number: int) -> int:
         """Whether some process was asked to end, which all know at the same step: its signal's number, else 0.
 

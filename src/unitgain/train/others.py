@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final, final
 
@@ -98,9 +99,13 @@ class Others:
                 )
         return ""
 
+    def release(self) -> None:
+        """What becomes of them no longer matters to this process."""
+        self._ended.set()
+
     def end(self) -> None:
         """Wait until they have ended, which they do when this process has."""
-        self._ended.set()
+        self.release()
         for process in self._started:
             assert process.stdin is not None
             process.stdin.close()
@@ -137,7 +142,7 @@ def store_of(rank: int, size: int, others: Others, started: Launched | None) -> 
         if started is not None and started.by == "torchrun":
             found = distributed.rendezvous("env://", rank, size, timeout=wait)  # type: ignore[attr-defined]
             return next(found)[0]
-        host, port = _of_slurm()
+        host, port = address_of_step(os.environ)
         return distributed.TCPStore(  # type: ignore[attr-defined]
             host, port, is_master=rank == 0, wait_for_workers=False, timeout=wait
         )
@@ -148,12 +153,18 @@ def store_of(rank: int, size: int, others: Others, started: Launched | None) -> 
         ) from error
 
 
-def _of_slurm() -> tuple[str, int]:
-    """The first machine of this step, and a port that another step is unlikely to take."""
-    variables = os.environ
-    nodes = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_NODELIST", "127.0.0.1")
-    # "gpu[017-020,3],login" begins with gpu017.
+def address_of_step(environment: Mapping[str, str]) -> tuple[str, int]:
+    """The first machine of a step of Slurm, and a port that another step is unlikely to take.
+
+    Args:
+        environment: of a task; ``MASTER_ADDR`` and ``MASTER_PORT`` count where they are given.
+
+    Example:
+        >>> address_of_step({"SLURM_STEP_NODELIST": "gpu[017-020,3],login", "SLURM_JOB_ID": "12", "SLURM_STEP_ID": "3"})
+        ('gpu017', 15195)
+    """
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "127.0.0.1")
     first = re.sub(r"\[(\d+)[^\]]*\]", r"\1", nodes).split(",")[0].strip()
-    job, step = (int(variables.get(f"SLURM_{name}", "0")) for name in ("JOB_ID", "STEP_ID"))
+    job, step = (int(environment.get(f"SLURM_{name}", "0")) for name in ("JOB_ID", "STEP_ID"))
     port = 15000 + (job * 16 + step) % 16384
-    return variables.get("MASTER_ADDR", first), int(variables.get("MASTER_PORT", port))
+    return environment.get("MASTER_ADDR", first), int(environment.get("MASTER_PORT", port))

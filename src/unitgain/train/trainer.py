@@ -101,8 +101,10 @@ class Together(pl.Callback):
         self._agree(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop if the first one does."""
+        """Stop if the first one does; what is left to do then, that one does alone."""
         self._agree(trainer)
+        if trainer.should_stop or trainer.current_epoch + 1 >= (trainer.max_epochs or 0):
+            self._crew.part()
 
     def _agree(self, trainer: pl.Trainer) -> None:
         trainer.should_stop = self._crew.word(trainer.should_stop)
