@@ -5,7 +5,6 @@ import pytest
 from unitgain.cli import main
 from unitgain.train import fit
 
-
 SWEEP = "leave torchrun out, and spread a sweep by hydra/launcher=packed"
 ALONE = "set trainer=ddp to train the run in all of them, or leave torchrun out"
 
