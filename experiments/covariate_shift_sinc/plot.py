@@ -131,7 +131,11 @@ def draw(results: Sequence[Result]) -> Figure:
     first, line, tanh, last = figure.subplots(1, 4)
     sizes = sorted({key.rows for key in fits})
     _draw_rows(first, fits[Key(LINE, sizes[len(sizes) // 2], 0.0)][0].table)
-    titles = ("A straight line (dashed: theory)", "A network that can bend", "The line; exponent by")
+    titles = (
+        "A straight line (dashed: theory)",
+        "A network that can bend",
+        "The line; exponent by",
+    )
     for axes, title in zip((line, tanh, last), titles, strict=True):
         axes.set_yscale("log")
         axes.set_ylim(1.2e-3, 0.6)
