@@ -131,7 +131,7 @@ def test_several_gpus_of_a_task_train_a_pack_each(run, tmp_path):
     assert status == 0, text
     found = re.search(r"array (\d+): 6 runs in 3 packs, 2 tasks", text)
     facts = run("scontrol", "--oneliner", "show", "job", f"{found[1]}_0")[1]
-    assert "gres/gpu=2" in facts
+    assert re.search(r"TresPerNode=gres[:/]gpu[:=]2\b", facts)
     assert "Partition=urgent" in facts
     assert "Comment=mine" in facts
     assert "CPUs/Task=2" in facts

@@ -59,15 +59,15 @@ def commands(tmp_path, monkeypatch):
 
 def test_packs_go_to_tasks_and_what_fails_there_is_told(commands, capsys):
     words = ["hydra.launcher.max_members=1", "hydra.launcher.workers=2", "hydra.launcher.mem=8G"]
-    words += ["hydra.launcher.max_parallel=3", *QUICK, "seed=1,2,3"]
+    words += ["hydra.launcher.max_parallel=3", "hydra.launcher.max_tasks=1", *QUICK, "seed=1,2,3"]
     assert main(["train", "-m", *SLURM, *words]) == 0
     out = capsys.readouterr().out
-    assert "array 7: 3 runs in 3 packs, 2 tasks; logs in s/.slurm/1" in out
+    assert "array 7: 3 runs in 3 packs, 1 task; logs in s/.slurm/1" in out
     assert "3 of 3 jobs finished" in out
     [asked] = (commands / "asked").read_text().splitlines()
-    assert asked == f"--parsable --array=0-1%3 {commands}/s/.slurm/1/task.sh"
+    assert asked == f"--parsable --array=0%3 {commands}/s/.slurm/1/task.sh"
     folder = TaskFolder(commands / "s" / ".slurm" / "1")
-    assert [len(folder.order(task).jobs) for task in (0, 1)] == [2, 1]
+    assert [len(pack) for pack in folder.order(0).packs] == [1, 1, 1]
     assert folder.report(0).done
     assert main(["train", "-m", *SLURM, *words]) == 0  # nothing is left to submit
     assert len((commands / "asked").read_text().splitlines()) == 1
@@ -107,6 +107,12 @@ def test_without_slurm(tmp_path, monkeypatch, capsys):
 def test_options_of_the_launcher(option, line, capsys):
     assert main(["train", "-m", *SLURM, f"hydra.launcher.{option}", "seed=1,2"]) == 2
     assert capsys.readouterr().err == f"error: hydra.launcher.{line}\n"
+
+
+def test_a_search_waits(capsys):
+    words = ["hydra/sweeper=optuna", "hydra.launcher.wait=false", "model.depth=choice(1,2)"]
+    assert main(["train", "-m", *SLURM, *words]) == 2
+    assert "hydra.launcher.wait: must be true in a search" in capsys.readouterr().err
 
 
 def _options(**given):
