@@ -10,7 +10,7 @@ SHIFT_PEERS := .venv-shift-peers
 ALIBI := .venv-alibi
 .DEFAULT_GOAL := help
 
-.PHONY: help setup train ablation studies browser test test-slurm lint format docs bench bench-peers bench-shift-peers clean
+.PHONY: help setup train ablation studies browser test test-slurm lint format docs bench bench-peers bench-shift-peers faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ $(ALIBI)/.installed: benchmarks/alibi-constraints.txt
 	$(ALIBI)/bin/python -m pip --disable-pip-version-check install --quiet \
 		--constraint benchmarks/alibi-constraints.txt torch==2.13.0 alibi-detect
 	@touch $@
+
+faults: setup ## kill, damage and starve sweeps: no result may be lost or differ; ARGS="--kills 50 --seed 0"
+	$(BIN)/python -m benchmarks.faults $(ARGS)
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) $(PEERS) $(SHIFT_PEERS) $(ALIBI) site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -11,6 +11,7 @@ from benchmarks import (
     probe,
     report,
     runs,
+    scale,
     shift,
     shift_conformal,
     shift_peers,
@@ -39,8 +40,8 @@ USUAL = {
     "verdict": verdict,
     "wandb": wandb,
 }
-ALL = {**USUAL, "peers": peers, "shift_peers": shift_peers, "gpu": gpu}
-"""Peers need environments of their own, gpu a device."""
+ALL = {**USUAL, "scale": scale, "peers": peers, "shift_peers": shift_peers, "gpu": gpu}
+"""Peers need environments of their own, gpu a device, scale many minutes."""
 
 
 def main() -> int:

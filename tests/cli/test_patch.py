@@ -1,5 +1,6 @@
 """A patched configuration is the composed one."""
 
+import re
 import time
 
 import pytest
@@ -11,6 +12,8 @@ from unitgain.cli._conf import Groups, compose, hydra_session, plain
 from unitgain.cli._patch import Composer
 from unitgain.cli._sweep import job_overrides
 from unitgain.cli._train import arguments_of
+from unitgain.errors import ConfigError
+from unitgain.spec import parse, run_hash
 
 OWN = """\
 # @package _global_
@@ -164,3 +167,19 @@ def test_a_job_of_a_large_sweep_costs_less_than_a_millisecond(session):
         composer.spec(job)
         seconds.append(time.process_time() - start)
     assert sorted(seconds)[len(seconds) // 2] < 1e-3
+
+
+@pytest.mark.parametrize("overrides", SAME, ids=" ".join)
+def test_a_job_put_together_is_the_parsed_one_and_has_its_hash(composer, overrides):
+    try:
+        expected = parse(composer.plain(overrides))
+    except ConfigError as error:
+        with pytest.raises(ConfigError, match=re.escape(str(error))):
+            composer.known(overrides)
+        return
+    for last in (False, True, True):
+        given, spec, name = composer.known(overrides, last=last)
+        assert given == tuple(overrides)
+        assert spec == expected
+        assert repr(spec) == repr(expected)
+        assert name == run_hash(expected) == run_hash(expected.resolved())

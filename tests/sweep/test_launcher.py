@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,13 +68,13 @@ def test_a_sweep_started_again_trains_what_is_missing(swept, desk, how, capsys):
     (bare / "summary.json").unlink()
     for path in (bare / "checkpoints").iterdir():
         path.unlink()
-    theirs = foreign / "config.yaml"
-    mine = theirs.read_text()
-    theirs.write_text(mine.replace("seed: 3\n", "seed: 99\n").replace("seed: 5\n", "seed: 99\n"))
+    kept = shutil.move(foreign, folder.parent / "kept")
+    shutil.copytree(finished[3], foreign)
     launcher = PACKED if how == "packed" else []
     arguments = ["train", "-m", *launcher, *QUICK, *SWEPT, f"hydra.sweep.dir={folder}"]
     assert main(arguments) == 2
-    theirs.write_text(mine)
+    shutil.rmtree(foreign)
+    shutil.move(kept, foreign)
     out = capsys.readouterr().out
     assert f"a job must have a directory of its own, but {foreign} holds a run of another" in out
     # Which comes first hangs on the jobs' hashes.

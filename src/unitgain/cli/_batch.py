@@ -16,9 +16,10 @@ from unitgain.cli._patch import Composer
 from unitgain.cli._sweep import epochs_of, subdir
 from unitgain.errors import ConfigError
 from unitgain.runs import write_plan
-from unitgain.spec import run_hash
 from unitgain.sweep.job import Ending, Job, Start, start_of
 from unitgain.sweep.plan import Limits, Plan
+
+_FRESH = Start()
 
 
 @dataclass
@@ -82,26 +83,29 @@ class BatchSweep(ABC):
     def batch(self, master: DictConfig, overrides: Sequence[Sequence[str]], first: int) -> Batch:
         """The jobs, and from where each starts."""
         setup_globals()
-        batch, taken = Batch(), set[Path]()
+        batch, taken = Batch(), set[str]()
         sweep = Path(os.path.abspath(master.hydra.sweep.dir))
+        there = frozenset(os.listdir(sweep)) if sweep.is_dir() else frozenset[str]()
         by_hash = subdir(master) == f"${{{RESOLVER}:}}"
         for number, texts in enumerate(overrides, start=first):
-            batch.overrides[number] = tuple(texts)
             try:
-                spec = self.composer.spec(texts)
-                task = self.composer.task(texts)
-                quick = by_hash and len(task) == len(texts)
-                name = run_hash(spec) if quick else self._subdir(master, texts, number)
+                given, spec, identity = self.composer.known(texts, last=True)
+                batch.overrides[number], task = given, self.composer.task(given)
+                quick = by_hash and len(task) == len(given)
+                name = identity if quick else self._subdir(master, given, number)
+                place = name if quick else os.path.normpath(name)
                 directory = sweep / name
-                if directory in taken:
+                if place in taken:
                     raise ConfigError(
                         f"a job must have a directory of its own, but {directory} is that of an "
                         "earlier one; change hydra.sweep.subdir"
                     )
-                taken.add(directory)
-                batch.jobs[number] = Job(number, task, spec, directory)
-                start = start_of(spec, directory)
+                taken.add(place)
+                batch.jobs[number] = Job(number, given if quick else task, spec, directory)
+                empty = quick and name not in there
+                start = _FRESH if empty else start_of(spec, directory)
             except Exception as error:
+                batch.overrides[number] = tuple(texts)
                 batch.endings[number] = Ending.of_error(error)
                 continue
             batch.starts[number] = start

@@ -33,7 +33,7 @@ from unitgain.runs import (
 )
 from unitgain.spec import RunSpec, parse
 from unitgain.spec._shift import NoShiftNode, UniformNode
-from unitgain.sweep.job import Ending, Guard, Job, mark_failed, start_of
+from unitgain.sweep.job import Ending, Guard, Job, mark_failed, ready, start_of
 
 if TYPE_CHECKING:
     from unitgain.cli._batch import BatchSweep
@@ -173,7 +173,10 @@ class Task:
 
     def _ending(self, job: Job, claims: Claims, *, waited: bool) -> Ending:
         """Train a job, unless that was done before; one that failed elsewhere just now isn't tried again."""
-        start = start_of(job.spec, job.directory)
+        start = start_of(job.spec, job.directory, thorough=True)
+        if start.fault is not None:
+            print(f"{start.fault}; {start.remedy}")
+        start = ready(start, job.directory)
         ending, verdict = start.ending, ""
         status, cause = RunDirectory(job.directory).standing()
         if waited and status == "failed":

@@ -67,7 +67,7 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
     Raises:
         ConfigError: some job can't be, or the multirun itself.
     """
-    composer, jobs = _checked(hydra, name, config, overrides)
+    composer, jobs, names = _checked(hydra, name, config, overrides)
     task = Task(
         total=None if jobs is None else len(jobs),
         shared=shared(jobs or []),
@@ -78,7 +78,7 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
 
         with explained(hydra, name, overrides, multirun=True):
             task.search = SearchSweep.of(hydra, config, composer)
-    planned = planned_epochs(composer, jobs, config) if jobs else None
+    planned = planned_epochs(composer, jobs, names, config) if jobs else None
     here = task.packed is not None or config.hydra.launcher["_target_"] == BASIC
     interrupted = False
 
@@ -94,6 +94,13 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
         task.finish()
     except HydraException as error:
         raise ConfigError(one_line(error)) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ConfigError(
+            f"hydra.sweep.dir: must be a folder that can be written, but {error.filename}: "
+            f"{error.strerror}; free the disk or choose another, and start the same command again"
+        ) from error
     except KeyboardInterrupt as error:
         interrupted = True
         task.interrupted_exit = exit_of_interrupt(error)
@@ -109,7 +116,7 @@ def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str])
     Raises:
         ConfigError: some job can't be, or they aren't to be packed or not known beforehand.
     """
-    composer, jobs = _checked(hydra, name, config, overrides)
+    composer, jobs, _ = _checked(hydra, name, config, overrides)
     sweep = _packing(config, composer)
     if sweep is None or jobs is None:
         need = "hydra/sweeper=basic" if jobs is None else "hydra/launcher=packed"
@@ -118,8 +125,7 @@ def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str])
 
     batch = sweep.batch(config, jobs, 0)
     chosen, limits = sweep.plan(batch)
-    names = {number: " ".join(job) for number, job in batch.overrides.items()}
-    print_plan(chosen, limits, batch.endings, names)
+    print_plan(chosen, limits, batch.endings, batch.overrides)
     return Exit.FINISHED
 
 
@@ -149,12 +155,11 @@ def _packing(config: DictConfig, composer: Composer) -> "BatchSweep | None":
 
 def _checked(
     hydra: Hydra, name: str, config: DictConfig, overrides: list[str]
-) -> tuple[Composer, list[list[str]] | None]:
-    """The jobs of a multirun, if they are known before the first one runs, and what composes them."""
+) -> tuple[Composer, list[list[str]] | None, list[str]]:
+    """What composes the jobs of a multirun; if they are known before the first one runs, they and their hashes."""
     own = [*typed(config.hydra, "hydra"), "hydra.mode=MULTIRUN"]
     composer = Composer(hydra, name, own, Groups.of(hydra, name, overrides))
     with explained(hydra, name, overrides, multirun=True):
         jobs = job_overrides(hydra, config)
-        if jobs is not None:
-            check_jobs(composer, jobs, config)
-    return composer, jobs
+        names = [] if jobs is None else check_jobs(composer, jobs, config)
+    return composer, jobs, names

@@ -7,7 +7,7 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.hydra import Hydra
@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from unitgain.cli._conf import Groups, compose, plain
-from unitgain.spec import RunSpec, parse
+from unitgain.spec import Assembler, Known, RunSpec, parse, run_hash
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -30,10 +30,26 @@ class _Base:
         config: all of it, Hydra's own part included.
         content: the job's part, resolved; None where a value refers to another, so that a patch
             may change more than its own key.
+        spec: that part, typed; None where a key isn't right by itself.
+        values: of the spec's top keys, by the overrides that change them; ``_ODD`` where it takes
+            more than to put one in its place.
     """
 
     config: DictConfig
     content: dict[str, Any] | None
+    spec: RunSpec | None
+    values: dict[tuple[str, ...], object] = field(default_factory=dict)
+
+
+_ODD = object()
+
+
+class Named(NamedTuple):
+    """A job's overrides, its typed configuration and the hash of that."""
+
+    overrides: tuple[str, ...]
+    spec: RunSpec
+    name: str
 
 
 @dataclass
@@ -52,8 +68,10 @@ class Composer:
     hydra_overrides: list[str]
     groups: Groups
     _bases: dict[tuple[str, ...], _Base] = field(default_factory=dict)
-    _parsed: dict[str, tuple[Override, bool]] = field(default_factory=dict)
-    _specs: dict[tuple[str, ...], RunSpec] = field(default_factory=dict)
+    _parsed: dict[str, tuple[Override, bool, str]] = field(default_factory=dict)
+    _specs: dict[tuple[str, ...], "Named"] = field(default_factory=dict)
+    _assembler: Assembler = field(default_factory=Assembler)
+    _names: Known = field(default_factory=Known)
 
     def spec(self, overrides: Sequence[str]) -> RunSpec:
         """The typed configuration of one job.
@@ -62,14 +80,62 @@ class Composer:
             ConfigError: it isn't valid.
             HydraException: what composing it would raise.
         """
+        return self.known(overrides).spec
+
+    def known(self, overrides: Sequence[str], *, last: bool = False) -> "Named":
+        """The typed configuration of one job, and its hash; kept for the next time.
+
+        Args:
+            overrides: of the job.
+            last: nobody will ask again.
+
+        Raises:
+            ConfigError: it isn't valid.
+            HydraException: what composing it would raise.
+        """
         key = tuple(overrides)
-        if key not in self._specs:
-            self._specs[key] = parse(self.plain(overrides))
-        return self._specs[key]
+        found = self._specs.pop(key, None) if last else self._specs.get(key)
+        if found is None:
+            spec = self._assembled(key) or parse(self.plain(key))
+            found = Named(key, spec, run_hash(spec, self._names))
+            if not last:
+                self._specs[key] = found
+        return found
 
     def task(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """Those of a job's overrides that aren't Hydra's own."""
         return tuple(text for text in overrides if not self._parse(text)[0].is_hydra_override())
+
+    def _assembled(self, overrides: Sequence[str]) -> RunSpec | None:
+        """A spec of values that were checked before, or are now; None where it takes all of `parse`."""
+        structure: tuple[str, ...] = ()
+        texts: dict[str, tuple[str, ...]] = {}
+        for text in overrides:
+            _, is_structure, key = self._parsed.get(text) or self._parse(text)
+            if is_structure:
+                structure += (text,)
+            else:
+                texts[key] = (*texts[key], text) if key in texts else (text,)
+        base = self._bases.get(structure) or self._base(structure)
+        if base.spec is None:
+            return None
+        values = {}
+        for key, same in texts.items():
+            value = base.values.get(same)
+            if value is None and same not in base.values:
+                value = base.values[same] = self._value(base, key, same)
+            if value is _ODD:
+                return None
+            values[key] = value
+        return self._assembler.spec(base.spec, values)
+
+    def _value(self, base: _Base, key: str, texts: Sequence[str]) -> object:
+        """The value of one top key, with the overrides of its parts."""
+        content = base.content and _patched(base.content, [self._parse(text)[0] for text in texts])
+        if not content or key not in content:
+            return _ODD
+        spec = self._assembler.checked({key: content[key]})
+        return _ODD if spec is None else getattr(spec, key)
 
     def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The configuration of one job, resolved, without Hydra's part.
@@ -107,19 +173,23 @@ class Composer:
         """What the overrides that choose groups compose to, and the other ones."""
         structure, values = [], []
         for text in overrides:
-            override, is_structure = self._parse(text)
+            override, is_structure, _ = self._parse(text)
             if is_structure:
                 structure.append(text)
             else:
                 values.append(override)
-        key = tuple(structure)
-        if key not in self._bases:
-            config = compose(self.hydra, self.config_name, [*self.hydra_overrides, *structure])
-            self._bases[key] = _Base(config, None if _refers(config) else plain(config))
-        return self._bases[key], values
+        return self._base(tuple(structure)), values
 
-    def _parse(self, text: str) -> tuple[Override, bool]:
-        """An override, and whether it is one that the composition itself must see."""
+    def _base(self, structure: tuple[str, ...]) -> _Base:
+        if structure not in self._bases:
+            config = compose(self.hydra, self.config_name, [*self.hydra_overrides, *structure])
+            content = None if _refers(config) else plain(config)
+            spec = None if content is None else self._assembler.checked(content)
+            self._bases[structure] = _Base(config, content, spec)
+        return self._bases[structure]
+
+    def _parse(self, text: str) -> tuple[Override, bool, str]:
+        """An override, whether it is one that the composition itself must see, and its top key."""
         if text not in self._parsed:
             loader = self.hydra.config_loader
             assert isinstance(loader, ConfigLoaderImpl)
@@ -128,7 +198,8 @@ class Composer:
             chooses = self.groups.repository.group_exists(override.key_or_group) and not isinstance(
                 override.value(), dict
             )
-            self._parsed[text] = override, chooses or override.is_hydra_override()
+            top = override.key_or_group.partition(".")[0]
+            self._parsed[text] = override, chooses or override.is_hydra_override(), top
         return self._parsed[text]
 
     @staticmethod

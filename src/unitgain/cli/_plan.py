@@ -16,7 +16,10 @@ from unitgain.sweep.plan import Limits, Pack, Plan, estimated_seconds
 
 
 def print_plan(
-    plan: Plan, limits: Limits, endings: Mapping[int, Ending], names: Mapping[int, str]
+    plan: Plan,
+    limits: Limits,
+    endings: Mapping[int, Ending],
+    overrides: Mapping[int, tuple[str, ...]],
 ) -> None:
     """Print a row for each pack, and what all of them will take.
 
@@ -24,7 +27,7 @@ def print_plan(
         plan: the packs.
         limits: what they keep to.
         endings: of the jobs that need no training.
-        names: of the jobs, by number.
+        overrides: of the jobs, by number.
     """
     console = Console(highlight=False)
     if plan.packs:
@@ -36,11 +39,11 @@ def print_plan(
         [(job.number, ending) for job, ending in plan.failed]
         + [(number, ending) for number, ending in endings.items() if ending.status == "failed"]
     ):
-        line = f" ({names[number]}) can't be trained: {ending.cause}"
+        line = f" ({' '.join(overrides[number])}) can't be trained: {ending.cause}"
         console.print(Text(f"job {number + 1}", "bold red") + Text(line), soft_wrap=True)
     done = Counter(e.status for e in endings.values() if e.status != "failed")
     for status, count in done.items():
-        console.print(f"{count} of {len(names)} jobs {status} before, and are left out")
+        console.print(f"{count} of {len(overrides)} jobs {status} before, and are left out")
     console.print(_summary(plan, limits), soft_wrap=True)
 
 
@@ -64,7 +67,11 @@ def _table(plan: Plan, limits: Limits) -> Table:
 
 def _differences(packs: tuple[Pack, ...]) -> list[dict[str, str]]:
     """Of each pack the keys in which the packs differ."""
-    flat = [_facts(pack) for pack in packs]
+    known: dict[tuple[Any, ...], dict[str, str]] = {}
+    flat = []
+    for pack in packs:
+        same = id(pack.shape), pack.table, pack.start, pack.jobs[0].spec.data.target
+        flat.append(known.setdefault(same, known.get(same) or _facts(pack)))
     keys = dict.fromkeys(key for facts in flat for key in facts)
     differ = [key for key in keys if len({facts.get(key, "") for facts in flat}) > 1]
     return [{key: facts.get(key, "-") for key in differ} for facts in flat]

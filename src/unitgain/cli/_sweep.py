@@ -17,7 +17,7 @@ from unitgain.cli._conf import RESOLVER
 from unitgain.cli._patch import Composer
 from unitgain.cli._processes import check_one_a_job
 from unitgain.errors import ConfigError
-from unitgain.spec import RunSpec, run_hash
+from unitgain.spec import RunSpec
 
 
 def job_overrides(hydra: Hydra, config: DictConfig) -> list[list[str]] | None:
@@ -48,23 +48,33 @@ def shared(jobs: Sequence[Sequence[str]]) -> frozenset[str]:
         >>> shared([["seed=0", "model.depth=1"], ["seed=0", "model.depth=2"]])
         frozenset({'seed=0'})
     """
-    return frozenset.intersection(*map(frozenset, jobs)) if len(jobs) > 1 else frozenset()
+    if len(jobs) < 2:
+        return frozenset()
+    common = set(jobs[0])
+    for job in jobs:
+        common.intersection_update(job)
+    return frozenset(common)
 
 
 def planned_epochs(
-    composer: Composer, jobs: Sequence[Sequence[str]], config: DictConfig
+    composer: Composer, jobs: Sequence[Sequence[str]], names: Sequence[str], config: DictConfig
 ) -> dict[str, int]:
-    """The directory of each job, as seen from the sweep's, and how many epochs it trains."""
+    """The directory of each job, as seen from the sweep's, and how many epochs it trains.
+
+    Args:
+        composer: makes the jobs' configurations.
+        jobs: their overrides.
+        names: their hashes.
+        config: of the multirun.
+    """
     by_hash = subdir(config) == f"${{{RESOLVER}:}}"
     found = {}
-    for number, overrides in enumerate(jobs):
-        spec = composer.spec(overrides)
-        if by_hash:
-            name = run_hash(spec)
-        else:
+    for number, (overrides, identity) in enumerate(zip(jobs, names, strict=True)):
+        name = identity
+        if not by_hash:
             full = composer.full(overrides, number, config)
             name = str(OmegaConf.select(full, "hydra.sweep.subdir"))
-        found[name] = epochs_of(spec)
+        found[name] = epochs_of(composer.spec(overrides))
     return found
 
 
@@ -118,35 +128,44 @@ def _checked_before(_batch: object) -> None:
     """Stands where Hydra composes each job of a batch to see whether it can."""
 
 
-def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) -> None:
+def check_jobs(composer: Composer, jobs: list[list[str]], config: DictConfig) -> list[str]:
     """Look at every job of a multirun.
+
+    Returns:
+        The hash of each.
 
     Raises:
         ConfigError: with each fault once and the jobs that have it; or two jobs are the same run.
     """
     common = shared(jobs)
-    names = [" ".join([each for each in job if each not in common] or job) for job in jobs]
-    faults: dict[str, list[str]] = {}
-    hashes: dict[str, str] = {}
+
+    def name(number: int) -> str:
+        return " ".join([each for each in jobs[number] if each not in common] or jobs[number])
+
+    faults: dict[str, list[int]] = {}
+    hashes: dict[str, int] = {}
+    names = list[str]()
     twins: list[str] = []
-    for name, overrides in zip(names, jobs, strict=True):
+    own, launcher = RESOLVER in subdir(config), config.hydra.launcher
+    for number, overrides in enumerate(jobs):
         try:
-            spec = composer.spec(overrides)
-            check_one_a_job(spec.trainer.devices, config.hydra.launcher)
-            identity = run_hash(spec)
+            _, spec, identity = composer.known(overrides)
+            check_one_a_job(spec.trainer.devices, launcher)
         except ConfigError as error:
             for line in error.lines:
-                faults.setdefault(line, []).append(name)
+                faults.setdefault(line, []).append(number)
             continue
-        if identity in hashes and RESOLVER in subdir(config):
+        names.append(identity)
+        first = hashes.setdefault(identity, number)
+        if first != number and own:
             twins.append(
-                f"jobs must differ in what changes a result, but '{name}' is the same run as "
-                f"'{hashes[identity]}'; drop one"
+                f"jobs must differ in what changes a result, but '{name(number)}' is the same run as "
+                f"'{name(first)}'; drop one"
             )
-        hashes.setdefault(identity, name)
-    lines = [_with_jobs(line, at, len(jobs)) for line, at in faults.items()]
+    lines = [_with_jobs(line, len(at), name(at[0]), len(jobs)) for line, at in faults.items()]
     if lines or twins:
         raise ConfigError(*lines, *twins)
+    return names
 
 
 def subdir(config: DictConfig) -> str:
@@ -155,8 +174,6 @@ def subdir(config: DictConfig) -> str:
     return sweep["subdir"]
 
 
-def _with_jobs(line: str, names: list[str], total: int) -> str:
+def _with_jobs(line: str, count: int, first: str, total: int) -> str:
     """The line, with the jobs that it is true of, unless that is all."""
-    if len(names) == total:
-        return line
-    return f"{line} (in {len(names)} of {total} jobs, first: {names[0]})"
+    return line if count == total else f"{line} (in {count} of {total} jobs, first: {first})"

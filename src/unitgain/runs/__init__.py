@@ -30,10 +30,13 @@ from unitgain.runs._gradients import Gradients, GradientsWriter, read_gradients
 from unitgain.runs._launch import Launched, launched
 from unitgain.runs._metrics import MetricsWriter, read_metrics
 from unitgain.runs._options import option_name
+from unitgain.runs._record import Record, record_of
+from unitgain.runs._recover import checkpoint_facts, newest_usable
 from unitgain.runs._seal import open_sealed, seal
 from unitgain.runs._signals import SIGNALS, EndingSignals, InterruptedBySignal, cause_of_signal
 from unitgain.runs._standing import Standing, SweepStanding, read_standing, write_plan
 from unitgain.runs._table import RunsTable, read_runs
+from unitgain.runs._yaml import to_yaml
 
 __all__ = [
     "LOOK_S",
@@ -51,6 +54,7 @@ __all__ = [
     "Launched",
     "MetricsWriter",
     "Patience",
+    "Record",
     "RunDirectory",
     "RunsTable",
     "Same",
@@ -59,6 +63,7 @@ __all__ = [
     "SweepStanding",
     "atomic_write",
     "cause_of_signal",
+    "checkpoint_facts",
     "compare_runs",
     "drop_previous",
     "environment",
@@ -66,6 +71,7 @@ __all__ = [
     "history_difference",
     "holder_of",
     "launched",
+    "newest_usable",
     "newest_valid",
     "numerics_fingerprint",
     "numerics_parts",
@@ -77,9 +83,11 @@ __all__ = [
     "read_runs",
     "read_sealed",
     "read_standing",
+    "record_of",
     "remove_leftovers",
     "same_bits",
     "seal",
+    "to_yaml",
     "write_plan",
     "write_sealed",
 ]

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from unitgain.errors import CheckpointError
 from unitgain.runs._atomic import atomic_write
 from unitgain.runs._batch import Batch
-from unitgain.runs._seal import open_sealed, seal
+from unitgain.runs._seal import MARK, SEAL_SIZE, open_sealed, seal
 
 
 class Checkpoint(NamedTuple):
@@ -75,8 +76,25 @@ def read_sealed(path: Path) -> bytes:
         ) from error
 
 
-def newest_valid(folder: Path) -> Checkpoint:
+def has_seal(path: Path) -> bool:
+    """Whether a file ends as a sealed one does: quick, and true of one that isn't cut short.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - SEAL_SIZE))
+        return MARK in file.read()
+
+
+def newest_valid(
+    folder: Path, fault: Callable[[Path, bytes], str | None] | None = None
+) -> Checkpoint:
     """The newest whole checkpoint to go on from: ``last.ckpt``, else the one before.
+
+    Args:
+        folder: of the checkpoints.
+        fault: says what else is wrong with one, given its payload.
 
     Returns:
         path, payload and one warning for each newer checkpoint that had to be passed over.
@@ -90,6 +108,10 @@ def newest_valid(folder: Path) -> Checkpoint:
             payload = read_sealed(path)
         except CheckpointError as error:
             faults.extend(error.lines)
+            continue
+        wrong = fault(path, payload) if fault is not None else None
+        if wrong is not None:
+            faults.append(wrong)
         else:
             return Checkpoint(path, payload, tuple(_passed_over(fault, path) for fault in faults))
     raise CheckpointError(*faults)

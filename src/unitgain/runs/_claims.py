@@ -354,7 +354,7 @@ def _read(path: Path, number: int) -> Holder | None:
         host, machine, pid, began, token, lease = (facts[name] for name in names)
         return Holder(path, number, host, machine, pid, began, token, float(lease), touched)
     except (ValueError, KeyError, TypeError):
-        return Holder(path, number, "an unknown machine", "", 0, "", "", LEASE_S, touched)
+        return Holder(path, number, "an unknown machine", "", 0, "", "", lease_s(), touched)
 
 
 def _machine() -> str:

@@ -11,7 +11,9 @@ from typing import Any, Literal, cast, final, get_args
 from unitgain.errors import DataError
 from unitgain.runs._atomic import atomic_write, remove_leftovers, sync_folder
 from unitgain.runs._batch import Batch
+from unitgain.runs._checkpoints import previous_of
 from unitgain.runs._claims import holder_of
+from unitgain.runs._record import FORMAT_KEY, check_text, faults_beside, seal_text
 from unitgain.runs._yaml import from_yaml, to_yaml
 
 Ending = Literal["finished", "diverged", "interrupted", "failed"]
@@ -101,7 +103,7 @@ class RunDirectory:
         """How the run ended or stands.
 
         Without summary it is ``running`` while a process claims it, ``stale`` where the one that did is gone, else
-        ``unfinished``; with an unreadable one it is ``damaged``.
+        ``unfinished``. With an unreadable one it is ``damaged``, or where a file that it records has another size.
         """
         return self.standing()[0]
 
@@ -120,7 +122,8 @@ class RunDirectory:
         """
         status = None if summary is None else cast("Ending", summary["status"])
         if summary is not None and status in ("finished", "diverged"):
-            return status, _cause(summary)
+            faults = faults_beside(self.path, summary, content=False)
+            return ("damaged", faults[0]) if faults else (status, _cause(summary))
         holder = holder_of(self.path)
         if holder is not None and not holder.stale:
             return "running", f"{holder} trains it, and was heard of {holder.silent_s:.0f} s ago"
@@ -169,6 +172,8 @@ class RunDirectory:
             summary: plain values.
             batch: put it in place together with other files.
 
+        The file ends with the SHA-256 of the rest, which `read_summary` checks and leaves out.
+
         Raises:
             ValueError: ``status`` isn't one of finished, diverged, interrupted, failed.
         """
@@ -184,6 +189,24 @@ class RunDirectory:
             self.summary.unlink()
             if self.durable:
                 sync_folder(self.path)
+
+    def changed_files(self, summary: Mapping[str, Any]) -> list[str]:
+        """What has happened to the files of a run that ended since then, a line each; every byte is looked at.
+
+        Args:
+            summary: as of `read_summary`.
+        """
+        return faults_beside(self.path, summary, content=True)
+
+    def clear(self) -> None:
+        """Take away what training left, so that the run can begin anew; for the process that owns it.
+
+        config.yaml goes last: until then the directory is that of a run.
+        """
+        checkpoints = (self.last_checkpoint, previous_of(self.last_checkpoint))
+        files = (self.summary, *checkpoints, self.best_checkpoint, self.metrics, self.gradients)
+        for path in (*files, self.config):
+            path.unlink(missing_ok=True)
 
     def read_config(self) -> dict[str, Any]:
         """Read the resolved configuration.
@@ -260,12 +283,19 @@ def _fault(path: Path, fact: str) -> str:
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:
-    text = json.dumps(_encode(content), indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return seal_text(json.dumps(_encode(content), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _from_json(data: bytes) -> Any:
-    return _decode(json.loads(data))
+    whole, content = check_text(data), json.loads(data)
+    if whole is None and isinstance(content, dict):
+        # Files of earlier versions have neither.
+        whole = "sha256" not in content and FORMAT_KEY not in content
+    if whole is False:
+        raise ValueError("its content doesn't match its checksum: it is damaged, or was edited")
+    if isinstance(content, dict):
+        content.pop("sha256", None)
+    return _decode(content)
 
 
 def _encode(value: Any) -> Any:

@@ -3,6 +3,7 @@
 Shape suffixes: N rows, S recorded steps, L layers.
 """
 
+import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from unitgain.errors import DataError
 from unitgain.runs._batch import Batch
+from unitgain.runs._record import Record, fault_as_recorded, record_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +56,29 @@ class Gradients:
         value_SL[row_N, layer_N - 1] = self.values[rows]
         return step_S, value_SL
 
+    def until(self, step: int) -> "Gradients":
+        """What was measured up to a step; the quantities in the order in which these rows bring them up."""
+        import numpy as np
+
+        rows = self.steps <= step
+        used, first = np.unique(self.codes[rows], return_index=True)
+        order = used[np.argsort(first)]
+        renumber = np.zeros(max(len(self.names), 1), dtype=np.int32)
+        renumber[order] = np.arange(order.size, dtype=np.int32)
+        codes = renumber[self.codes[rows]]
+        names = tuple(self.names[code] for code in order.tolist())
+        return Gradients(self.steps[rows], self.layers[rows], codes, self.values[rows], names)
+
+    def record(self) -> Record:
+        """How many rows there are, and the SHA-256 of what they say."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        for column in (self.steps, self.layers, self.codes, self.values):
+            digest.update(column.tobytes())
+        return {"rows": len(self.steps), "sha256": digest.hexdigest()}
+
+
+_NO_ROWS: Record = {"rows": 0, "sha256": hashlib.sha256().hexdigest()}
+
 
 @final
 class GradientsWriter:
@@ -91,6 +116,7 @@ class GradientsWriter:
         self._layouts: dict[tuple[tuple[str, int], ...], tuple[NDArray[Any], NDArray[Any]]] = {}
         self._lock = threading.Lock()
         self._written = 0
+        self._record: Record | None = None
         if keep_until is None:
             path.unlink(missing_ok=True)
         elif path.exists():
@@ -135,9 +161,20 @@ class GradientsWriter:
         if rows is None:
             self._path.unlink(missing_ok=True)
         elif len(rows.steps) != self._written:
+            data = _to_parquet(rows)
             with nullcontext(batch) if batch is not None else Batch(self._durable) as together:
-                together.add(self._path, _to_parquet(rows))
-            self._written = len(rows.steps)
+                together.add(self._path, data)
+            self._written, self._record = len(rows.steps), record_of(data)
+
+    def record(self) -> Record | None:
+        """What the file holds if nothing has changed it since `flush`; None where there is none."""
+        return self._record
+
+    def record_until(self, step: int) -> Record:
+        """How many rows there are up to a step, and the SHA-256 of what they say."""
+        with self._lock:
+            rows = self._joined() if self._blocks else None
+        return _NO_ROWS if rows is None else rows.until(step).record()
 
     @staticmethod
     def _matrix(name: str, item: "ArrayLike", steps: int) -> "NDArray[np.float64]":
@@ -173,32 +210,25 @@ class GradientsWriter:
         return Gradients(step_N, layer_N, code_N, value_N, tuple(self._codes))
 
     def _load(self, keep_until: int) -> None:
-        import numpy as np
-
-        old = read_gradients(self._path)
-        rows = old.steps <= keep_until
-        if not rows.any():
+        kept = read_gradients(self._path).until(keep_until)
+        if not len(kept.steps):
             return
-        # The codes count the quantities in the order in which the kept rows bring them up.
-        used, first = np.unique(old.codes[rows], return_index=True)
-        order = used[np.argsort(first)]
-        renumber = np.zeros(len(old.names), dtype=np.int32)
-        renumber[order] = np.arange(order.size, dtype=np.int32)
-        self._codes = {old.names[code]: index for index, code in enumerate(order.tolist())}
-        self._blocks = [
-            (old.steps[rows], old.layers[rows], renumber[old.codes[rows]], old.values[rows])
-        ]
+        self._codes = {name: code for code, name in enumerate(kept.names)}
+        self._blocks = [(kept.steps, kept.layers, kept.codes, kept.values)]
 
 
 def read_gradients(path: Path) -> Gradients:
     """Read gradients.parquet.
 
     Raises:
-        DataError: the file is missing or isn't what `GradientsWriter` writes.
+        DataError: the file is missing, isn't what `GradientsWriter` writes or not what the run's summary records.
     """
     pa, pq = _arrow()
     try:
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+        data = path.read_bytes()
+        if fault := fault_as_recorded(path, data):
+            raise DataError(fault)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = file.read(use_threads=False).unify_dictionaries().combine_chunks()
         table.validate(full=True)
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -216,6 +246,20 @@ def read_gradients(path: Path) -> Gradients:
         values=table.column("value").to_numpy(),
         names=tuple(quantity.dictionary.to_pylist()),
     )
+
+
+def gradients_fault(path: Path, record: Record, step: int) -> str | None:
+    """What is wrong with a file whose rows up to a step were recorded; None where those are still the same."""
+    if not record["rows"]:
+        return None
+    try:
+        found = read_gradients(path).until(step).record()
+    except DataError as error:
+        return str(error)
+    if found == record:
+        return None
+    fact = f"has other rows than the {record['rows']} before step {step + 1} that a checkpoint counts on"
+    return _fault(path, fact)
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 from unitgain.errors import DataError
 from unitgain.runs._atomic import atomic_write, sync_file
 from unitgain.runs._batch import Batch
+from unitgain.runs._record import Record, fault_as_recorded, fault_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +52,7 @@ class MetricsWriter:
         self._durable = durable
         self._columns: tuple[str, ...] = ()
         self._last_epoch: int | None = None
+        self._size, self._digest = 0, hashlib.sha256()
         if keep_until is None:
             path.unlink(missing_ok=True)
         elif path.exists():
@@ -74,7 +77,9 @@ class MetricsWriter:
             raise ValueError(f"metrics.csv has the columns {columns}; {unknown} came too late")
         row: list[object] = [int(epoch), int(step)]
         row += [repr(float(values[name])) if name in values else "" for name in columns[2:]]
-        _append(self._path, _lines([columns, row] if first else [row]), create=first)
+        data = _lines([columns, row] if first else [row])
+        _append(self._path, data, create=first)
+        self._count(data)
         self._columns = columns
         self._last_epoch = int(epoch)
 
@@ -90,6 +95,10 @@ class MetricsWriter:
             sync_file(self._path)
         else:
             batch.sync(self._path)
+
+    def record(self) -> Record:
+        """What the file holds if nothing has changed it but this writer."""
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +121,13 @@ class MetricsWriter:
             return
         if after != before:
             atomic_write(self._path, after, durable=self._durable)
+        self._count(after)
         self._columns = tuple(columns)
         self._last_epoch = int(kept[-1][0])
+
+    def _count(self, data: bytes) -> None:
+        self._size += len(data)
+        self._digest.update(data)
 
 
 def read_metrics(path: Path) -> dict[str, "NDArray[Any]"]:
@@ -122,7 +136,7 @@ def read_metrics(path: Path) -> dict[str, "NDArray[Any]"]:
     A last line that was cut short, as in a run under way, is left out.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing, damaged or not what the run's summary records.
     """
     import numpy as np
 
@@ -130,6 +144,8 @@ def read_metrics(path: Path) -> dict[str, "NDArray[Any]"]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(_fault(path, f"can't be read ({error.strerror})")) from error
+    if fault := fault_as_recorded(path, data):
+        raise DataError(fault)
     columns, rows = _parse(data, path)
     table: dict[str, NDArray[Any]] = {}
     for index, name in enumerate(columns):
@@ -139,6 +155,15 @@ def read_metrics(path: Path) -> dict[str, "NDArray[Any]"]:
             cells = [float(row[index] or "nan") for row in rows]
             table[name] = np.array(cells, dtype=np.float64)
     return table
+
+
+def metrics_fault(path: Path, record: Record) -> str | None:
+    """What is wrong with a file whose beginning was recorded, in a line; None where that is still the same."""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        return _fault(path, f"can't be read ({error.strerror})")
+    return fault_of(path, data[: int(record["bytes"])], record)
 
 
 def _columns_of(values: Mapping[str, float]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from unitgain.errors import ConfigError, DataError
 from unitgain.runs._directory import RunDirectory
 from unitgain.runs._options import Scalar, flat
+from unitgain.runs._record import FORMAT_KEY
 from unitgain.runs._yaml import from_yaml
 
 Row = dict[str, Scalar]
@@ -144,7 +145,7 @@ def _flat_entry(text: bytes) -> tuple[tuple[str, Scalar], ...]:
 def _of_summary(summary: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
     """Metrics as they are named, and every other number under ``key/name``."""
     for key, value in summary.items():
-        if key in ("status", "cause"):
+        if key in ("status", "cause", FORMAT_KEY):
             continue
         if key == "metrics" and isinstance(value, Mapping):
             yield from ((str(name), item) for name, item in value.items() if _is_scalar(item))

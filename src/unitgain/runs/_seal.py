@@ -8,8 +8,8 @@ single file, so one rename carries both, and it is still a zip archive that
 
 import hashlib
 
-_MARK = b"unitgain sha256:"
-_COMMENT = len(_MARK) + 64
+MARK = b"unitgain sha256:"
+SEAL_SIZE = len(MARK) + 64
 _END_RECORD = b"PK\x05\x06"
 _END_SIZE = 22
 _LENGTH_SIZE = 2
@@ -37,9 +37,9 @@ def open_sealed(sealed: bytes) -> bytes:
     """
     if not sealed:
         raise ValueError("is empty")
-    size = _LENGTH_SIZE + _COMMENT
+    size = _LENGTH_SIZE + SEAL_SIZE
     comment = sealed[-size:]
-    if not comment[_LENGTH_SIZE:].startswith(_MARK):
+    if not comment[_LENGTH_SIZE:].startswith(MARK):
         if _ends_bare(sealed):
             raise ValueError("has no checksum: something else wrote it")
         raise ValueError("is cut short or not a checkpoint: the checksum at its end is missing")
@@ -56,4 +56,4 @@ def _ends_bare(data: bytes) -> bool:
 
 def _comment(payload: bytes) -> bytes:
     digest = hashlib.sha256(payload).hexdigest().encode()
-    return _COMMENT.to_bytes(_LENGTH_SIZE, "little") + _MARK + digest
+    return SEAL_SIZE.to_bytes(_LENGTH_SIZE, "little") + MARK + digest

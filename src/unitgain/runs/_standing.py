@@ -15,6 +15,7 @@ from unitgain.runs._atomic import atomic_write
 from unitgain.runs._claims import Holder, holder_of
 from unitgain.runs._directory import RunDirectory, Status
 from unitgain.runs._read import find_runs
+from unitgain.runs._record import check_text, seal_text
 
 PLANS = ".plan"
 """The folder of a sweep's plans: a file for each set of runs that was asked for."""
@@ -45,7 +46,7 @@ def write_plan(sweep: Path, epochs: Mapping[str, int]) -> None:
     names = "\n".join(sorted(epochs)).encode()
     path = folder / f"{hashlib.sha256(names).hexdigest()[:16]}.json"
     text = json.dumps({"format": 1, "runs": runs}, separators=(",", ":"))
-    atomic_write(path, text.encode() + b"\n")
+    atomic_write(path, seal_text(text))
 
 
 @final
@@ -170,7 +171,10 @@ def _read_plans(sweep: Path) -> tuple[dict[str, _Facts], float]:
     plans: list[tuple[float, Mapping[str, Any]]] = []
     for path in sorted((sweep / PLANS).glob("*.json")):
         try:
-            content = json.loads(path.read_bytes())
+            data = path.read_bytes()
+            content = json.loads(data)
+            if not check_text(data) and "sha256" in content:
+                raise ValueError("its content doesn't match its checksum")
             plans.append((path.stat().st_mtime, content["runs"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(

@@ -5,10 +5,11 @@
 """
 
 from unitgain.spec._allow import VARIABLE, allowed_prefixes, is_allowed
+from unitgain.spec._assemble import Assembler
 from unitgain.spec._base import Component, Custom, Node
 from unitgain.spec._data import DataNode
 from unitgain.spec._faults import close_match
-from unitgain.spec._hash import run_hash
+from unitgain.spec._hash import Known, run_hash
 from unitgain.spec._load import load
 from unitgain.spec._locate import instantiate, locate
 from unitgain.spec._nodes import Debug, EarlyStopping, Network, Trainer
@@ -17,12 +18,14 @@ from unitgain.spec._split import SplitNode
 
 __all__ = [
     "VARIABLE",
+    "Assembler",
     "Callbacks",
     "Component",
     "Custom",
     "DataNode",
     "Debug",
     "EarlyStopping",
+    "Known",
     "Network",
     "Node",
     "Probe",

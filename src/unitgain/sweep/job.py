@@ -1,16 +1,22 @@
 """A job of a sweep, what its directory holds already, and how it ends."""
 
-import io
 import math
-import pickle
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from unitgain.errors import CheckpointError, ConfigError, UnitgainError, raised
-from unitgain.runs import Claims, RunDirectory, newest_valid
+from unitgain.errors import CheckpointError, ConfigError, DataError, UnitgainError, raised
+from unitgain.runs import (
+    Claims,
+    RunDirectory,
+    checkpoint_facts,
+    newest_usable,
+    newest_valid,
+    previous_of,
+    read_sealed,
+)
 from unitgain.spec import RunSpec, parse, run_hash
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ Status = Literal["finished", "diverged", "interrupted", "failed"]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One run of a sweep.
 
@@ -81,12 +87,21 @@ class Start:
         resume: whether its directory holds a run that isn't done.
         checkpoint: whether that has a checkpoint to go on from.
         epoch: of the checkpoint.
+        anew: whether what its directory holds can't be gone on from, and is to be cleared first.
+        fault: what was found damaged, in a line.
     """
 
     ending: Ending | None = None
     resume: bool = False
     checkpoint: bool = False
     epoch: int = 0
+    anew: bool = False
+    fault: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def remedy(self) -> str:
+        """What is done about the fault."""
+        return f"going on from epoch {self.epoch}" if self.checkpoint else "training the run anew"
 
 
 @final
@@ -116,36 +131,93 @@ class Guard:
         """A run's files are on disk."""
 
 
-def start_of(spec: RunSpec, directory: Path) -> Start:
+def start_of(spec: RunSpec, directory: Path, *, thorough: bool = False) -> Start:
     """What the directory of a job leaves to do.
 
-    A run that finished or diverged is done; any other goes on from its checkpoint, or afresh where
-    it has none.
+    A run that finished or diverged is done if its files are as it left them; any other goes on from its newest
+    checkpoint that can be used, or afresh where it has none.
+
+    Args:
+        spec: of the job.
+        directory: of the job.
+        thorough: look at all that the run would go on from, as whoever trains it must.
 
     Raises:
         ConfigError: the directory holds another run.
-        DataError: its configuration can't be read.
-        CheckpointError: it has checkpoints, but none is whole.
     """
     run = RunDirectory(directory)
     if not run.config.exists():
         return Start()
-    if run_hash(parse(run.read_config())) != run_hash(spec):
-        raise ConfigError(
-            f"a job must have a directory of its own, but {directory} holds a run of another "
-            "configuration; choose another hydra.sweep.dir or hydra.sweep.subdir"
-        )
-    if run.status in ("finished", "diverged"):
-        return Start(_ending_of(run.read_summary() or {}))
-    if not run.last_checkpoint.exists():
-        return Start(resume=True)
-    return Start(resume=True, checkpoint=True, epoch=_epoch_of(run))
+    if (fault := _config_fault(run, spec)) is None:
+        try:
+            summary = run.read_summary()
+        except DataError as error:
+            fault = str(error)
+        else:
+            if summary is not None and summary["status"] in ("finished", "diverged"):
+                faults = run.changed_files(summary)
+                if not faults:
+                    return Start(_ending_of(summary))
+                fault = faults[0]
+    if not (run.last_checkpoint.exists() or previous_of(run.last_checkpoint).exists()):
+        return Start(resume=True, fault=fault)
+    try:
+        found = newest_usable(run) if thorough else newest_valid(run.checkpoints_dir)
+        epoch = checkpoint_facts(found.path, found.payload)["epoch"]
+    except CheckpointError as error:
+        return Start(resume=True, anew=True, fault=fault or error.lines[0])
+    return Start(resume=True, checkpoint=True, epoch=epoch, fault=fault)
+
+
+def ready(start: Start, directory: Path) -> Start:
+    """Clear a directory that nothing can be gone on from; for the process that has claimed it.
+
+    Returns:
+        From where the job starts now.
+    """
+    if not start.anew:
+        return start
+    RunDirectory(directory).clear()
+    return Start(fault=start.fault)
+
+
+def _config_fault(run: RunDirectory, spec: RunSpec) -> str | None:
+    """What is wrong with config.yaml, where it is that of the job or once was.
+
+    Raises:
+        ConfigError: the directory holds another run.
+    """
+    wanted, unreadable = run_hash(spec), False
+    try:
+        if run_hash(parse(run.read_config())) == wanted:
+            return None
+        fault = f"{run.config} isn't that of its checkpoints any more"
+    except UnitgainError as error:
+        fault, unreadable = f"{run.config} can't be read any more: {error.lines[0]}", True
+    last = run.last_checkpoint
+    paths = [path for path in (last, previous_of(last), run.best_checkpoint) if path.exists()]
+    for path in paths:
+        with suppress(CheckpointError):
+            if checkpoint_facts(path, read_sealed(path)).get("config_hash") == wanted:
+                return fault
+    if unreadable and not paths and not run.summary.exists():
+        return fault  # nothing has been trained there that could be lost
+    raise ConfigError(
+        f"a job must have a directory of its own, but {run.path} holds a run of another "
+        f"configuration ({fault}); choose another hydra.sweep.dir or hydra.sweep.subdir, or "
+        "remove the directory"
+    )
 
 
 def mark_failed(directory: Path, cause: str) -> None:
-    """Leave in the directory of a run that it failed, and why, if the run got so far as to have one."""
+    """Leave in the directory of a run that it failed, and why, if the run got so far as to have one.
+
+    Where nothing can be written, as on a full disk, the run stays unfinished.
+    """
     run = RunDirectory(directory)
-    if run.config.exists():
+    with suppress(OSError):
+        if not run.config.exists():
+            return
         run.write_summary({"status": "failed", "cause": cause, "metrics": {}})
 
 
@@ -155,39 +227,3 @@ def _ending_of(summary: Mapping[str, Any]) -> Ending:
     if summary["status"] == "diverged":
         cause = f"the loss was no longer finite at step {summary['diverged']['step']}"
     return Ending(summary["status"], math.nan if value is None else value, cause)
-
-
-def _epoch_of(run: RunDirectory) -> int:
-    """The epoch of the checkpoint that a run goes on from, without its tensors."""
-    checkpoint = newest_valid(run.checkpoints_dir)
-    with zipfile.ZipFile(io.BytesIO(checkpoint.payload)) as archive:
-        [name] = [each for each in archive.namelist() if each.endswith("/data.pkl")]
-        content = _Facts(io.BytesIO(archive.read(name))).load()
-    if not isinstance(content, dict) or not isinstance(content.get("epoch"), int):
-        raise CheckpointError(
-            f"{checkpoint.path}: must say which epoch it is of, but doesn't; train the run again"
-        )
-    epoch: int = content["epoch"]
-    return epoch
-
-
-@final
-class _Opaque:
-    """What stands for a tensor or any other object."""
-
-    def __init__(self, *_arguments: Any) -> None:
-        pass
-
-    def __setstate__(self, _state: Any) -> None:
-        pass
-
-
-@final
-class _Facts(pickle.Unpickler):
-    """Reads the plain values of a checkpoint and makes no object of any class."""
-
-    def find_class(self, _module: str, name: str) -> Any:
-        return dict if name == "OrderedDict" else _Opaque
-
-    def persistent_load(self, _identity: Any) -> Any:
-        return None

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -157,21 +158,20 @@ def plan(jobs: Sequence[Job], starts: Mapping[int, Start], limits: Limits, table
         limits: what packs must keep to.
         tables: opens what isn't open yet.
     """
-    groups: dict[str, list[Job]] = {}
-    shapes: dict[str, tuple[Mapping[str, Any], TableShape, Start]] = {}
-    failed = []
+    groups: dict[tuple[str, TableShape, Start], list[Job]] = {}
+    kinds, failed = _Kinds(tables), []
     for job in jobs:
         try:
-            table = tables.shape(job.spec)
+            table = kinds.table(job.spec)
         except Exception as error:
             failed.append((job, Ending.of_error(error)))
             continue
-        shape, start = signature(job.spec), starts[job.number]
-        key = f"{shape!r} {table} {start}"
+        key = kinds.shape(job.spec), table, starts[job.number]
         groups.setdefault(key, []).append(job)
-        shapes[key] = (shape, table, start)
     packs = [
-        pack for key, members in groups.items() for pack in _cut(members, *shapes[key], limits)
+        pack
+        for (shape, table, start), members in groups.items()
+        for pack in _cut(members, kinds.signatures[shape], table, start, limits)
     ]
     packs.sort(key=lambda pack: -pack.flops)
     return Plan(tuple(packs), tuple(failed))
@@ -179,11 +179,62 @@ def plan(jobs: Sequence[Job], starts: Mapping[int, Start], limits: Limits, table
 
 def workers_needed(jobs: Sequence[Job]) -> int:
     """How many packs could train at a time at most: known before any table is."""
-    sizes: dict[str, int] = {}
-    for job in jobs:
-        key = repr(signature(job.spec))
-        sizes[key] = sizes.get(key, 0) + 1
+    kinds, sizes = _Kinds(Tables()), Counter[str]()
+    sizes.update(kinds.shape(job.spec) for job in jobs)
     return sum(max(1, size // LEAST_MEMBERS) for size in sizes.values())
+
+
+@final
+class _Kinds:
+    """What jobs must share to be one pack: found once for those whose specs share the values that it depends on.
+
+    For as long as the jobs live: values are told apart by their identity.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._found: dict[tuple[int, ...], TableShape | Exception] = {}
+        self._shapes: dict[tuple[object, ...], str] = {}
+        self._optimizers: dict[int, tuple[object, ...]] = {}
+        self.signatures: dict[str, Mapping[str, Any]] = {}
+
+    def table(self, spec: RunSpec) -> TableShape:
+        """As `Tables.shape`."""
+        key = tuple([id(getattr(spec, name)) for name in _OF_TABLES])
+        found = self._found.get(key)
+        if found is None:
+            try:
+                found = self._tables.shape(spec)
+            except Exception as error:
+                found = error
+            self._found[key] = found
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def shape(self, spec: RunSpec) -> str:
+        """A text that is the same for two specs whose `signature` is."""
+        optimizer = self._optimizers.get(id(spec.optimizer))
+        if optimizer is None:
+            facts = signature(spec)
+            optimizer = tuple(repr(facts[name]) for name in facts if name.startswith("optimizer"))
+            self._optimizers[id(spec.optimizer)] = optimizer
+        key = (*[id(getattr(spec, name)) for name in _OF_SHAPES], spec.monitor, *optimizer)
+        text = self._shapes.get(key)
+        if text is None:
+            facts = signature(spec)
+            text = self._shapes[key] = repr(facts)
+            self.signatures.setdefault(text, facts)
+        return text
+
+
+_OF_TABLES = ("data", "split", "shift", "weighting", "warm_start")
+"""What `prepared_key` looks at."""
+_OF_SHAPES = (
+    "model", "activation", "norm", "dropout", "loss", "metrics", "weighting", "data", "probe",
+    "trainer", "debug", "callbacks",
+)  # fmt: skip
+"""What `signature` looks at, but for the monitor and the optimizer, of which it leaves out the rates."""
 
 
 def _cut(

@@ -229,9 +229,16 @@ class Pool:
             name=f"unitgain-{self._count}",
             daemon=True,
         )
-        with _environment(settings):
-            process.start()
-        theirs.close()
+        try:
+            with _environment(settings):
+                process.start()
+        except (EOFError, ConnectionError):
+            # The server of forks was killed; the next worker has another one started.
+            ours.close()
+            self._false_start("lost the server that was to start it")
+            return self._spawn(gpu)
+        finally:
+            theirs.close()
         return _Worker(process, ours, log, gpu, pulse)
 
     def _settings(self, gpu: str | None) -> dict[str, str]:
@@ -257,7 +264,7 @@ class Pool:
         task, worker.felt_at = worker.task, time.monotonic()
         match message:
             case Ready():
-                worker.ready = True
+                worker.ready, self._false_starts = True, 0
             case Note(text):
                 listener.note(text)
             case Epoch() if task:
@@ -310,12 +317,8 @@ class Pool:
         how, task = _how_it_ended(worker), worker.task
         if worker.hung:
             how = f"took no step for {self._hang_s:g} s, as hydra.launcher.hang_s allows, and was ended"
-        self._false_starts += not worker.ready
-        if self._false_starts > 1:
-            raise ConfigError(
-                "hydra/launcher: packed must be able to start worker processes, but two of them died as "
-                f"they began: the last one {how}; try hydra.launcher.workers=1"
-            )
+        if not worker.ready:
+            self._false_start(how)
         if task is None:
             return
         left = list(task.left.values())
@@ -338,14 +341,27 @@ class Pool:
             if half:
                 waiting.appendleft(_Task(task.pack, dict(enumerate(half)), task.expired))
 
+    def _false_start(self, how: str) -> None:
+        """Count a worker that died as it began; one may, two in a row are no accident."""
+        self._false_starts += 1
+        if self._false_starts > 1:
+            raise ConfigError(
+                "hydra/launcher: packed must be able to start worker processes, but two of them died as "
+                f"they began: the last one {how}; try hydra.launcher.workers=1"
+            )
+
     def _fail(self, pack: Pack, job: Job, cause: str, listener: Listener) -> None:
         """Leave in a run's directory that it failed, unless another process goes on with it."""
         claims = Claims()
-        if claims.take(job.directory) is not None:
-            self._held.append((pack, job))
-            return
-        mark_failed(job.directory, cause)
-        claims.close()
+        try:
+            if claims.take(job.directory) is not None:
+                self._held.append((pack, job))
+                return
+            mark_failed(job.directory, cause)
+        except OSError as error:
+            cause = f"{cause}; and {job.directory} can't be written: {error.strerror}"
+        finally:
+            claims.close()
         listener.ended(job, Ending("failed", cause=cause, expected=False))
 
     def _stop_at(self, number: int) -> None:

@@ -18,7 +18,7 @@ from unitgain.data import DataWarning, Table
 from unitgain.errors import UnitgainError
 from unitgain.runs import SIGNALS, ClaimLostError, Claims
 from unitgain.spec import RunSpec
-from unitgain.sweep.job import Ending, Start, mark_failed, start_of
+from unitgain.sweep.job import Ending, Start, mark_failed, ready, start_of
 
 if TYPE_CHECKING:
     from unitgain.train import RunResult
@@ -289,7 +289,12 @@ class _Worker:
             folder = order.directories[k]
             try:
                 holder = self.claims.take(folder, order.expired.get(folder))
-                start = start_of(order.specs[k], folder) if holder is None else Start()
+                start = Start()
+                if holder is None:
+                    start = start_of(order.specs[k], folder, thorough=True)
+                    if start.fault is not None:
+                        self.connection.send(Note(f"{start.fault}; {start.remedy}"))
+                    start = ready(start, folder)
             except (UnitgainError, OSError) as error:
                 self._fail(order, k, error)
                 continue

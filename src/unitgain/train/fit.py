@@ -11,7 +11,7 @@ import torch
 
 from unitgain.data import Table
 from unitgain.errors import CheckpointError, ConfigError
-from unitgain.runs import EndingSignals, RunDirectory, environment, newest_valid
+from unitgain.runs import EndingSignals, RunDirectory, environment, newest_usable, previous_of
 from unitgain.spec import RunSpec, instantiate
 from unitgain.train.checkpoint import check_belongs, unpack_member
 from unitgain.train.crew import crew_of
@@ -67,7 +67,7 @@ def fit(
         overrides = overrides or [_typed_before(run) if resume else () for run in runs]
         trainer = trainer_of(spec, place, crew, runs[0].path)
         crew.all_ready()
-        _open_directories(specs, runs, overrides, contents is None, module, trainer, crew.size)
+        _open_directories(specs, runs, overrides, module, trainer, crew.size)
         outlooks = outlooks_of(specs, module.tables)
         members = [
             Member(
@@ -148,7 +148,6 @@ def _open_directories(
     specs: Sequence[RunSpec],
     runs: Sequence[RunDirectory],
     overrides: Sequence[Sequence[str]],
-    fresh: bool,
     module: PackedModule,
     trainer: pl.Trainer,
     processes: int,
@@ -166,8 +165,7 @@ def _open_directories(
         run.remove_summary()
         quick = replace(run, durable=False)
         quick.write_config(spec.resolved())
-        if fresh:
-            quick.write_overrides(list(overrides[k]))
+        quick.write_overrides(list(overrides[k]))
         fingerprint = module.tables[k].fingerprint
         quick.write_environment(found | {"data_fingerprint": fingerprint})
 
@@ -176,14 +174,15 @@ def _contents(
     specs: Sequence[RunSpec], runs: Sequence[RunDirectory]
 ) -> list[dict[str, Any]] | None:
     """The checkpoints to go on from; None where no run has one yet."""
-    if all(not run.last_checkpoint.exists() for run in runs):
+    last = [run.last_checkpoint for run in runs]
+    if not any(path.exists() or previous_of(path).exists() for path in last):
         warnings.warn(
             "no checkpoint was written before the run ended; it starts afresh", stacklevel=3
         )
         return None
     contents = []
     for spec, run in zip(specs, runs, strict=True):
-        checkpoint = newest_valid(run.checkpoints_dir)
+        checkpoint = newest_usable(run)
         for line in checkpoint.warnings:
             warnings.warn(line, stacklevel=3)
         content = unpack_member(checkpoint.payload, checkpoint.path)

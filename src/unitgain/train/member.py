@@ -17,10 +17,13 @@ from unitgain.runs import (
     Batch,
     GradientsWriter,
     MetricsWriter,
+    Record,
     RunDirectory,
     drop_previous,
     read_gradients,
     read_metrics,
+    record_of,
+    to_yaml,
     write_sealed,
 )
 from unitgain.spec import RunSpec, run_hash
@@ -56,6 +59,7 @@ class Member:
         chosen: Mapping[str, Any] | None = None,
     ) -> None:
         self.index, self.spec, self.run, self.outlook = index, spec, run, outlook
+        self._overrides = list(overrides)
         self._hash, self.origin = run_hash(spec), origin_of(spec)
         self.epochs = resumed["epoch"] if resumed else 0
         self._chosen: dict[str, Any] = {"weighting": chosen} if chosen else {}
@@ -120,6 +124,7 @@ class Member:
         facts |= {"epoch": epochs, "step": epochs * pack.steps_per_epoch}
         facts |= {"first_loss": self.first_loss, "warm_start": self.origin}
         facts |= self._chosen
+        metrics, last_step = self.metrics.record(), epochs * pack.steps_per_epoch - 1
 
         def write(batch: Batch) -> None:
             best_epoch = tracker["best_epoch"]
@@ -132,7 +137,9 @@ class Member:
             self.metrics.sync(batch)
             self.gradients.flush(batch)
             self._sync_once(batch)
-            content = pack_member(pack, k, state.tensors(), facts)
+            rows = self.gradients.record_until(last_step)
+            counted = {"files": {"metrics.csv": metrics, "gradients.parquet": rows}}
+            content = pack_member(pack, k, state.tensors(), facts | counted)
             write_sealed(self.run.last_checkpoint, content, keep_previous=True, batch=batch)
 
         return write
@@ -193,7 +200,21 @@ class Member:
         """Write what is left to write, summary.json last of all."""
         self.gradients.flush(batch)
         self._sync_once(batch)
-        self.run.write_summary(summary, batch)
+        self.run.write_summary({**summary, "files": self._files()}, batch)
+
+    def _files(self) -> dict[str, Record]:
+        """What the files are that the run leaves, as this process knows it."""
+        found = {
+            "config.yaml": record_of(to_yaml(self.spec.resolved())),
+            "overrides.yaml": record_of(to_yaml(self._overrides)),
+        }
+        if self.metrics.last_epoch is not None:
+            found["metrics.csv"] = self.metrics.record()
+        if (gradients := self.gradients.record()) is not None:
+            found["gradients.parquet"] = gradients
+        if self.run.best_checkpoint.exists():
+            found["checkpoints/best.ckpt"] = {"sealed": True}
+        return found
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """Drop what only a run under way needs, and end the loggers."""
