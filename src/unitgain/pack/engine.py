@@ -5,6 +5,7 @@ Shapes: K members, B examples, D features, T outputs, L layers, S steps, P param
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal, final
 
 import numpy as np
@@ -183,7 +184,8 @@ class Pack:
                     weights.append(self.share.joined(batch.weight[:, :rows] * total, 1, total))
                 outputs.append(self.share.joined(output[:, :rows], 1, total).clone())
                 targets.append(self.share.joined(y[:, :rows], 1, total))
-        loss_K, total_K = (self.share.sum_(torch.stack(v).sum(0)) for v in (losses, totals))
+        # One after another: from eight on, torch adds up a stack in another order where there is one member.
+        loss_K, total_K = (self.share.sum_(reduce(torch.add, each)) for each in (losses, totals))
         output_KNT, target = torch.cat(outputs, 1), torch.cat(targets, 1)
         weight_KN = torch.cat(weights, 1) if weights else None
         return Prediction(output_KNT, target, loss_K / total_K, weight_KN)
