@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,11 +53,17 @@ def made(folder: Path, directories: int) -> None:
     fit([parse(config)], [first.path])
     summary, text = first.read_summary() or {}, first.config.read_bytes()
     names = ("overrides.yaml", "metrics.csv", "gradients.parquet", "checkpoints/best.ckpt")
+    kept: dict[int, Path] = {}
     for i in range(1, directories):
         run = RunDirectory(folder / f"sweep_{i % 100}" / f"{i:012x}", durable=False)
         run.checkpoints_dir.mkdir(parents=True)
+        # A file may have some ten thousand names, so each sweep has files of its own.
+        source = kept.setdefault(i % 100, run.path)
         for name in names:
-            os.link(first.path / name, run.path / name)
+            if source == run.path:
+                shutil.copyfile(first.path / name, run.path / name)
+            else:
+                os.link(source / name, run.path / name)
         seeds = re.sub(rb"(?m)^seed: 0$", b"seed: %d" % (i % 500), text)
         mine = re.sub(rb"(?m)^  lr: .*$", b"  lr: %.6f" % (1e-5 * (1 + i // 500)), seeds)
         run.config.write_bytes(mine)
