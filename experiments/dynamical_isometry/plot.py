@@ -113,7 +113,9 @@ def distance(square_NM: Array, theory: Jacobian) -> float:
 
 def shares(theory: Jacobian) -> tuple[Array, Array]:
     """Points of theory's spectrum and the share below each."""
-    square_X = theory.edge * np.linspace(1e-3, 1.0, 1500)[:-1] ** 2
+    # Close together near 0, where the density of Gaussian weights has no bound.
+    low_X, high_X = np.geomspace(1e-6, 0.05, 150), np.linspace(0.05, 1.0, 200)
+    square_X = theory.edge * np.concatenate([low_X, high_X[1:-1]])
     return square_X, cumulative(square_X, theory.density(square_X))
 
 
