@@ -208,7 +208,7 @@ def test_a_lost_task_is_submitted_again_so_often(monkeypatch, followed):
         "Slurm doesn't answer; it is asked again",
         "task 7_0 ended as FAILED with signal 9, 1 of its 2 runs not done; it is submitted again",
     ]
-    assert "task 10_0 ended as NODE_FAIL with exit status 0" in watcher.endings[1].cause
+    assert "task 10_0 ended as NODE_FAIL; the same command" in watcher.endings[1].cause
 
 
 @pytest.mark.parametrize("end", [Ended("CANCELLED", 0, 15), Ended("FAILED", 2, 0)])

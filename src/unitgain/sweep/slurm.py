@@ -64,8 +64,8 @@ class Ended(NamedTuple):
     def __str__(self) -> str:
         if not self.state:
             return "was forgotten by Slurm"
-        how = f"signal {self.signal}" if self.signal else f"exit status {self.status}"
-        return f"ended as {self.state} with {how}"
+        how = f" with exit status {self.status}" if self.status else ""
+        return f"ended as {self.state}" + (f" with signal {self.signal}" if self.signal else how)
 
 
 def check_there() -> None:

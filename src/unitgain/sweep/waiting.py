@@ -6,11 +6,14 @@ from types import TracebackType
 from typing import final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from unitgain.sweep.job import Ending, Job
 from unitgain.sweep.progress import NAMED
+
+_ASKED_FOR = "JobArrayTaskLimit"
+"""Why tasks wait beyond those that may run at a time."""
 
 
 @final
@@ -32,7 +35,7 @@ class Waiting:
         console = Console(file=sys.stderr, highlight=False)
         self._bars: Progress | None = None
         if console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (BarColumn(bar_width=10), TextColumn("{task.description}"))
             self._bars = Progress(*columns, console=console)
             self._row = self._bars.add_task("", total=len(names))
 
@@ -93,4 +96,5 @@ def _state(state: str, reason: str) -> str:
         ('running', 'pending (Resources)')
     """
     word = state.lower().replace("_", " ")
-    return f"{word} ({reason})" if state == "PENDING" and reason not in ("", "None") else word
+    told = state == "PENDING" and reason not in ("", "None", _ASKED_FOR)
+    return f"{word} ({reason})" if told else word
