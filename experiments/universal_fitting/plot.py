@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
@@ -84,7 +85,7 @@ def draw(results: Sequence[Result]) -> Figure:
         panels[1][column].set_xlabel("units a layer")
     for row in panels:
         row[0].set_ylabel("mean absolute error on test rows")
-    _legend(figure, panels)
+    _legend(figure)
     figure.suptitle(
         "Wider networks fit better: at Barron's rate or faster, down to the noise's own error",
         x=0.01,
@@ -120,19 +121,20 @@ def _draw_errors(axes: Axes, width_W: Array, error_SW: Array, depth: int) -> Non
     )
     colour = COLOURS[depth]
     axes.fill_between(width_W, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(width_W, value, "o-", color=colour, markersize=4, linewidth=1.4, label=LABELS[depth])
+    axes.plot(width_W, value, "o-", color=colour, markersize=4, linewidth=1.4)
 
 
-def _legend(figure: Figure, panels: NDArray[np.object_]) -> None:
-    upper, lower = panels[0][0], panels[1][0]
-    handles = [*upper.get_lines()[:2], upper.get_lines()[3], *lower.get_lines()[2:]]
-    names = [
-        *(LABELS[depth] for depth in COLOURS),
-        "Barron's rate, width$^{-1/2}$",
-        "best linear map of the test rows",
-        "the true function, which leaves the noise",
+def _legend(figure: Figure) -> None:
+    handles = [
+        *(
+            Line2D([], [], color=COLOURS[d], marker="o", markersize=4, label=LABELS[d])
+            for d in COLOURS
+        ),
+        Line2D([], [], color=INK, linestyle=(0, (1, 1.5)), label="Barron's rate, width$^{-1/2}$"),
+        Line2D([], [], color=MUTED, linestyle=":", label="best linear map of the test rows"),
+        Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="the true function: noise alone"),
     ]
-    figure.legend(handles, names, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
 def _errors(results: Sequence[Result]) -> dict[Cell, tuple[Array, Array]]:
