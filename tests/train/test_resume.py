@@ -225,12 +225,10 @@ def test_checkpoint_of_another_format_is_an_error(train, broken_off, tmp_path):
         train("broken", resume=True)
 
 
-def test_lost_best_checkpoint_is_told_and_survived(train, broken_off):
+def test_a_run_whose_best_checkpoint_is_lost_is_not_gone_on_with(train, broken_off):
     cut(broken_off.best_checkpoint)
-    with pytest.warns(UserWarning, match=r"best.ckpt .* the best state until now is lost"):
-        again = train("broken", resume=True)
-    assert again.status == "finished"
-    assert read_checkpoint(broken_off.best_checkpoint)["state_dict"]
+    with pytest.raises(CheckpointError, match=r"best.ckpt .* train the run again"):
+        train("broken", resume=True)
 
 
 def test_without_a_checkpoint_a_run_starts_afresh(make_spec, tmp_path, train, assert_same_run):
