@@ -147,7 +147,7 @@ def test_a_run_that_failed_is_an_error(study, trained, capsys):
 def test_the_list_shows_what_each_takes(study, capsys):
     assert main(["study", "--list"]) == 0
     [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mine")]
-    assert row.split() == ["mine", "1", "second", "It", "learns."]
+    assert row.split() == ["mine", "yes", "1", "second", "It", "learns."]
 
 
 @pytest.mark.parametrize(

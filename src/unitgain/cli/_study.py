@@ -167,8 +167,12 @@ def _folders() -> list[Path]:
 
 def _list(studies: "Sequence[Study]") -> int:
     _show_table(
-        ("study", "takes", "claim"),
-        [(study.name, study.expected.cost, study.expected.claim) for study in studies],
+        ("study", "held", "takes", "claim"),
+        [
+            (study.name, "yes" if expected.holds else "no", expected.cost, expected.claim)
+            for study in studies
+            for expected in [study.expected]
+        ],
     )
     return Exit.FINISHED
 
