@@ -20,7 +20,7 @@ QUICK = [
     "trainer.progress=false",
     "figures=false",
 ]
-SWEEP = [*QUICK, "seed=range(0,8)", "trainer.max_epochs=1200", "hydra.sweep.dir=sweep"]
+SWEEP = [*QUICK, "seed=range(0,8)", "trainer.max_epochs=2500", "hydra.sweep.dir=sweep"]
 SLURM = ["hydra/launcher=packed_slurm", "hydra.launcher.poll_s=0.5"]
 FOUR = [*SLURM, "hydra.launcher.max_members=2", "hydra.launcher.max_parallel=4"]
 TRAIN = ["unitgain", "train", "-m"]
