@@ -280,6 +280,26 @@ def test_class_shares_of_the_target_are_those_of_the_ratio(kind, seed):
         assert q[1] / q[2] == pytest.approx(p[1] / p[2])
 
 
+@pytest.mark.parametrize("kind", [LabelDirichlet, LabelTweakOne])
+def test_a_label_shift_keeps_as_many_target_rows_as_asked_for(kind):
+    whole = table()
+    base = Random()(whole)
+    for seed in range(5):
+        most = kind(seed=seed)(whole, base)
+        given = kind(rows=7, seed=seed)(whole, base)
+        assert len(given.split.test) == 7 < len(most.split.test)
+        assert (
+            np.abs(
+                shares(whole, given.split.test) * 7
+                - shares(whole, base.train) * [given.ratio[whole.y == c][0] * 7 for c in range(3)]
+            ).max()
+            < 1
+        )
+        assert np.array_equal(given.ratio, most.ratio)
+    with pytest.raises(DataError, match=r"shift\.rows must be at most \d+ for the class shares"):
+        kind(rows=1000)(whole, base)
+
+
 def test_a_class_is_knocked_out_of_the_source_alone():
     whole = table()
     base = Random()(whole)

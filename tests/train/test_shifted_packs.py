@@ -20,6 +20,8 @@ GAUSSIAN = {
     "batch_size": 24,
 }
 CASES = {
+    "LabelDirichlet": (WINE, [{"rows": 12}, {"alpha": 3.0, "rows": 12, "seed": 1}]),
+    "LabelTweakOne": (WINE, [{"rows": 10}, {"share": 0.6, "rows": 10, "seed": 1}]),
     "PCATilt": (WINE, [{"strength": 1.0}, {"strength": 3.0, "seed": 1}]),
     "Concept": (WINE, [{"strength": 0.2}, {"strength": 0.9, "seed": 1}]),
     "Concept, regression": (DIABETES, [{"strength": 0.2}, {"strength": 2.0, "seed": 1}]),

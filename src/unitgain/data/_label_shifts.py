@@ -20,10 +20,9 @@ _STREAM = 0x4C41424C
 class LabelDirichlet:
     """The target's class shares are drawn: ``q ~ Dirichlet(alpha, ..., alpha)``.
 
-    As many test rows are kept as the class counts allow.
-
     Args:
         alpha: Small for one class above all others, large for equal shares.
+        rows: Of the target; None for as many as the class counts allow, a number that depends on the shares.
         seed: Decides q and which rows are kept.
 
     Reference: Lipton, Wang and Smola (2018), Detecting and correcting for label shift with black
@@ -31,18 +30,19 @@ class LabelDirichlet:
     """
 
     alpha: float = 1.0
+    rows: int | None = None
     seed: int = 0
 
     def __call__(self, table: Table, split: Split) -> Shifted:
         """The split with the kept test rows.
 
         Raises:
-            DataError: For regression, or where no test row is left.
+            DataError: For regression, where no test row is left, or where there are too few for ``rows``.
         """
         _check_classes(table)
         generator = np.random.default_rng([_STREAM, self.seed])
         q_C = generator.dirichlet(np.full(len(table.class_names), self.alpha))
-        return _drawn(table, split, q_C, generator)
+        return _drawn(table, split, q_C, self.rows, generator)
 
 
 @final
@@ -50,11 +50,10 @@ class LabelDirichlet:
 class LabelTweakOne:
     """One class has a given share of the target; the others keep their proportions.
 
-    As many test rows are kept as the class counts allow.
-
     Args:
         label: The class, by its name or its number.
         share: Its share.
+        rows: Of the target; None for as many as the class counts allow, a number that depends on the shares.
         seed: Decides which rows are kept.
 
     Reference: Lipton, Wang and Smola (2018), arXiv 1802.03916, section 6.
@@ -62,20 +61,23 @@ class LabelTweakOne:
 
     label: int | str = 0
     share: float = 0.9
+    rows: int | None = None
     seed: int = 0
 
     def __call__(self, table: Table, split: Split) -> Shifted:
         """The split with the kept test rows.
 
         Raises:
-            DataError: For regression, an unknown class, or where no test row is left.
+            DataError: For regression, an unknown class, where no test row is left, or where there are too few for
+                ``rows``.
         """
         c = _class_of(table, self.label)
         q_C = _shares(table, split.train)
         q_C[c] = 0
         q_C *= (1 - self.share) / q_C.sum()
         q_C[c] = self.share
-        return _drawn(table, split, q_C, np.random.default_rng([_STREAM, self.seed]))
+        generator = np.random.default_rng([_STREAM, self.seed])
+        return _drawn(table, split, q_C, self.rows, generator)
 
 
 @final
@@ -137,11 +139,19 @@ def _shares(table: Table, rows: Ints) -> Floats:
     return np.asarray(counts / len(rows), dtype=np.float64)
 
 
-def _drawn(table: Table, split: Split, q_C: Floats, generator: np.random.Generator) -> Shifted:
+def _drawn(
+    table: Table, split: Split, q_C: Floats, rows: int | None, generator: np.random.Generator
+) -> Shifted:
     """Test rows with class shares ``q_C``, to within a row a class."""
     y = table.y[split.test]
     have_C = np.bincount(y.astype(np.int64), minlength=len(q_C))
-    total = int(np.min(have_C[q_C > 0] / q_C[q_C > 0]) + 1e-9)
+    most = int(np.min(have_C[q_C > 0] / q_C[q_C > 0]) + 1e-9)
+    if rows is not None and rows > most:
+        raise DataError(
+            f"{table.name}: shift.rows must be at most {most} for the class shares that are asked "
+            f"for, got {rows}; lower it, ask for milder shares, or use more rows"
+        )
+    total = most if rows is None else rows
     count_C = np.floor(total * q_C + 1e-9).astype(np.int64)
     owed = np.argsort(count_C - total * q_C, kind="stable")
     owed = owed[count_C[owed] < have_C[owed]][: total - count_C.sum()]

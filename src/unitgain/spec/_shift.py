@@ -94,6 +94,7 @@ class LabelDirichletNode(ShiftNode):
 
     target: Literal["unitgain.data.shifts.LabelDirichlet"] = Field(alias="_target_")
     alpha: Positive = 1.0
+    rows: Count | None = None
     seed: Seed = 0
 
 
@@ -103,6 +104,7 @@ class LabelTweakOneNode(ShiftNode):
     target: Literal["unitgain.data.shifts.LabelTweakOne"] = Field(alias="_target_")
     label: int | str = 0
     share: Kept = 0.9
+    rows: Count | None = None
     seed: Seed = 0
 
 
