@@ -175,6 +175,19 @@ def test_killed_between_the_last_checkpoint_and_the_summary(train, assert_same_r
     assert_same_run(whole.directory, again.directory)
 
 
+def test_a_verdict_counts_no_step_twice(train):
+    # The measurements of the epoch in which it diverged are on disk ahead of its last checkpoint.
+    changes = {"optimizer": {"lr": 1e30}, "probe": {"every": 3}}
+    whole = train("whole", **changes)
+    train("killed", **changes)
+    run = RunDirectory(whole.directory.with_name("killed"))
+    run.summary.unlink()
+    assert train("killed", resume=True, **changes).status == "diverged"
+    first = RunDirectory(whole.directory)
+    assert run.read_summary()["verdict"] == first.read_summary()["verdict"]
+    assert run.gradients.read_bytes() == first.gradients.read_bytes()
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -231,15 +244,17 @@ def test_a_run_whose_best_checkpoint_is_lost_is_not_gone_on_with(train, broken_o
         train("broken", resume=True)
 
 
-def test_without_a_checkpoint_a_run_starts_afresh(make_spec, tmp_path, train, assert_same_run):
+def test_without_a_checkpoint_a_run_starts_afresh(make_spec, tmp_path, assert_same_run):
     run = RunDirectory(tmp_path / "new").create()
-    run.write_overrides(["data=iris", "seed=0"])
+    typed = ["data=iris", "seed=0"]
+    run.write_overrides(typed)
     with pytest.warns(UserWarning, match="no checkpoint was written before the run ended; it st"):
         [result] = fit([make_spec()], [run.path], resume=True)
     assert result.status == "finished"
     # What the user typed when the run was first started stays.
-    assert run.read_overrides() == ["data=iris", "seed=0"]
-    assert_same_run(train("whole").directory, run.path)
+    assert run.read_overrides() == typed
+    [whole] = fit([make_spec()], [tmp_path / "whole"], overrides=[typed])
+    assert_same_run(whole.directory, run.path)
 
 
 def test_resuming_a_finished_run_changes_nothing(train, assert_same_run):

@@ -156,8 +156,7 @@ class GradientsWriter:
         Args:
             batch: put it in place together with other files.
         """
-        with self._lock:
-            rows = self._joined() if self._blocks else None
+        rows = self.rows()
         if rows is None:
             self._path.unlink(missing_ok=True)
         elif len(rows.steps) != self._written:
@@ -170,10 +169,14 @@ class GradientsWriter:
         """What the file holds if nothing has changed it since `flush`; None where there is none."""
         return self._record
 
+    def rows(self) -> Gradients | None:
+        """What has been collected, with the rows that it goes on behind; None where there is nothing."""
+        with self._lock:
+            return self._joined() if self._blocks else None
+
     def record_until(self, step: int) -> Record:
         """How many rows there are up to a step, and the SHA-256 of what they say."""
-        with self._lock:
-            rows = self._joined() if self._blocks else None
+        rows = self.rows()
         return _NO_ROWS if rows is None else rows.until(step).record()
 
     @staticmethod

@@ -20,7 +20,6 @@ from unitgain.runs import (
     Record,
     RunDirectory,
     drop_previous,
-    read_gradients,
     read_metrics,
     record_of,
     to_yaml,
@@ -161,8 +160,8 @@ class Member:
 
     def _read_back(self) -> None:
         """What a verdict needs of the time before the checkpoint."""
-        if self.run.gradients.exists():
-            gradients = read_gradients(self.run.gradients)
+        # Not the file, which may be ahead of the checkpoint: its steps come again.
+        if (gradients := self.gradients.rows()) is not None:
             grids = {name: gradients.grid(name) for name in USED if name in gradients.names}
             if grids:
                 step_S, _ = next(iter(grids.values()))
