@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from unitgain.cli import main
-from unitgain.runs import Gradients, RunDirectory, newest_valid, read_gradients, write_sealed
+from unitgain.runs import (
+    Gradients,
+    RunDirectory,
+    newest_valid,
+    read_gradients,
+    record_of,
+    write_sealed,
+)
 from unitgain.runs._gradients import _to_parquet
 from unitgain.spec import RunSpec, parse
 from unitgain.train import fit
@@ -60,6 +67,14 @@ def digest(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+def record_anew(run: RunDirectory) -> None:
+    """Let the summary record the files as they are, as if the run had left them so."""
+    summary = run.read_summary() or {}
+    for path in (run.metrics, run.gradients):
+        summary["files"][path.name] = record_of(path.read_bytes())
+    run.write_summary(summary)
+
+
 def answer(capsys) -> str:
     return capsys.readouterr().out.splitlines()[-1]
 
@@ -92,6 +107,7 @@ def test_another_number_of_the_history_is_named(run, capsys):
     cells[at] = repr(value * (1 + 2**-52))
     lines[2] = ",".join(cells)
     run.metrics.write_text("\n".join(lines) + "\n")
+    record_anew(run)
     assert main(["reproduce", str(run.path)]) == 1
     wrong = float(cells[at])
     assert (
@@ -105,8 +121,15 @@ def test_another_gradient_is_named(run, capsys):
     values[5] *= 2
     changed = Gradients(old.steps, old.layers, old.codes, values, old.names)
     run.gradients.write_bytes(_to_parquet(changed))
+    record_anew(run)
     assert main(["reproduce", str(run.path)]) == 1
     assert f"step {old.steps[5]}, {old.names[old.codes[5]]} of layer" in answer(capsys)
+
+
+def test_a_file_that_is_not_as_the_run_left_it_is_no_evidence(run, capsys):
+    run.metrics.write_bytes(run.metrics.read_bytes().replace(b"1,", b"2,", 1))
+    assert main(["reproduce", str(run.path)]) == 2
+    assert "metrics.csv must be as the run left it: " in capsys.readouterr().err
 
 
 def test_another_weight_is_named(run, capsys):
