@@ -22,16 +22,16 @@ class LabelDirichlet:
 
     Args:
         alpha: Small for one class above all others, large for equal shares.
-        rows: Of the target; None for as many as the class counts allow, a number that depends on the shares.
         seed: Decides q and which rows are kept.
+        rows: Of the target; None for as many as the class counts allow, a number that depends on the shares.
 
     Reference: Lipton, Wang and Smola (2018), Detecting and correcting for label shift with black
     box predictors, arXiv 1802.03916, section 6.
     """
 
     alpha: float = 1.0
-    rows: int | None = None
     seed: int = 0
+    rows: int | None = None
 
     def __call__(self, table: Table, split: Split) -> Shifted:
         """The split with the kept test rows.
@@ -53,16 +53,16 @@ class LabelTweakOne:
     Args:
         label: The class, by its name or its number.
         share: Its share.
-        rows: Of the target; None for as many as the class counts allow, a number that depends on the shares.
         seed: Decides which rows are kept.
+        rows: Of the target; None for as many as the class counts allow, a number that depends on the shares.
 
     Reference: Lipton, Wang and Smola (2018), arXiv 1802.03916, section 6.
     """
 
     label: int | str = 0
     share: float = 0.9
-    rows: int | None = None
     seed: int = 0
+    rows: int | None = None
 
     def __call__(self, table: Table, split: Split) -> Shifted:
         """The split with the kept test rows.
