@@ -1,3 +1,4 @@
+import io
 import signal
 import time
 import warnings
@@ -242,6 +243,19 @@ def test_a_run_whose_best_checkpoint_is_lost_is_not_gone_on_with(train, broken_o
     cut(broken_off.best_checkpoint)
     with pytest.raises(CheckpointError, match=r"best.ckpt .* train the run again"):
         train("broken", resume=True)
+
+
+def test_no_score_is_told_of_a_best_state_that_is_not_there(train, broken_off, interrupt_at):
+    # As after a kill between best.ckpt and last.ckpt: the one is of a later epoch than the other speaks of.
+    content = read_checkpoint(broken_off.last_checkpoint)
+    content["tracker"]["best_epoch"] = 0
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_sealed(broken_off.last_checkpoint, buffer.getvalue())
+    with interrupt_at(2 * STEPS + 1):
+        assert train("broken", resume=True).status == "interrupted"
+    summary = broken_off.read_summary()
+    assert (summary["best"]["epoch"], summary["metrics"]) == (0, {})
 
 
 def test_without_a_checkpoint_a_run_starts_afresh(make_spec, tmp_path, assert_same_run):

@@ -68,19 +68,16 @@ def fault_of(path: Path, data: bytes, record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def faults_beside(
-    folder: Path, summary: Mapping[str, Any], *, content: bool, but: str = ""
-) -> list[str]:
+def faults_beside(folder: Path, summary: Mapping[str, Any], *, content: bool) -> list[str]:
     """What is wrong with the files of a run that ended, a line each.
 
     Args:
         folder: of the run.
         summary: its summary; one without records finds nothing wrong.
         content: read the files; otherwise their sizes are looked at alone.
-        but: a file that was checked already.
     """
     records = summary.get(FORMAT_KEY) or {}
-    faults = (_fault(folder / name, records[name], content) for name in records if name != but)
+    faults = (_fault(folder / name, records[name], content) for name in records)
     return [fault for fault in faults if fault is not None]
 
 

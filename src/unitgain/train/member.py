@@ -77,6 +77,7 @@ class Member:
         if resumed:
             self._read_back()
         self._synced = False
+        self._unknown_best: int | None = None
         self._best_saved = resumed["tracker"]["best_epoch"] if resumed else -1
         context = RunContext(
             run.path, spec.resolved(), overrides, spec.name or run.path.name, spec.tags
@@ -175,13 +176,21 @@ class Member:
         """The parameters in best.ckpt, if it is of this epoch."""
         if epoch < 0:
             return None
+        self._unknown_best = epoch
         try:
             content = read_checkpoint(self.run.best_checkpoint)
         except CheckpointError as error:
             warnings.warn(f"{error}; the best state until now is lost", stacklevel=2)
             return None
+        if content["tracker"]["best_epoch"] != epoch:
+            return None  # a better one, which the run was to reach after its checkpoint and reaches again
+        self._unknown_best = None
         state: dict[str, Tensor] = content["state_dict"]
-        return state if content["tracker"]["best_epoch"] == epoch else None
+        return state
+
+    def knows_best(self, epoch: int) -> bool:
+        """Whether the parameters of the best epoch are at hand, this being the best one."""
+        return epoch >= 0 and epoch != self._unknown_best
 
     def diverged(self, blame: Blame, layers: int) -> None:
         """Note where the member went."""

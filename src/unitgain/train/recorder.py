@@ -227,7 +227,7 @@ class Recorder(pl.Callback):
             "epoch": member.epochs,
             "step": member.epochs * pack.steps_per_epoch,
             "steps_per_epoch": pack.steps_per_epoch,
-            "metrics": final if tracker.best_epoch_K[k] >= 0 else {},
+            "metrics": final if member.knows_best(int(tracker.best_epoch_K[k])) else {},
             "best": {
                 "monitor": member.spec.monitor,
                 "value": tracker.best_value(k),
