@@ -27,11 +27,21 @@ def differences(reference: Results, found: Results) -> list[str]:
     for name in reference.keys() & found.keys():
         one, other = reference[name], found[name]
         lines += [
-            f"{name}: {what} differs ({one.get(what)}, {other.get(what)})"
+            f"{name}: {what} differs: {_apart(one.get(what), other.get(what))}"
             for what in sorted(one.keys() | other.keys())
             if one.get(what) != other.get(what)
         ]
     return lines
+
+
+def _apart(one: str | None, other: str | None) -> str:
+    """Where two texts part."""
+    if one is None or other is None:
+        return "it wasn't to be there" if one is None else "it isn't there"
+    pairs = enumerate(zip(one, other, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+    begin = max(at - 30, 0)
+    return f"{one[begin : at + 50]!r} has become {other[begin : at + 50]!r}"
 
 
 def _of_run(run: Path) -> dict[str, str]:

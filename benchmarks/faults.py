@@ -18,18 +18,22 @@ from pathlib import Path
 
 from benchmarks.bits import Results, results_of
 from benchmarks.disturbed import (
+    DEADLINE_S,
     DIVERGED,
+    USUAL_S,
     WAYS,
     Campaign,
     Damage,
     Start,
     wait_for_session,
 )
+from benchmarks.measure import keep
 from unitgain.errors import UnitgainError
 from unitgain.runs import RunDirectory, read_gradients, read_metrics, read_runs, read_standing
 from unitgain.spec import parse
 from unitgain.sweep.job import start_of
 
+TITLE = "Sweeps that were killed, damaged and starved, against one that was left alone"
 UNFINISHED = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "metrics.csv", "gradients.parquet")
 FINISHED = (
     "summary.json",
@@ -55,7 +59,7 @@ def killing(campaign: Campaign, reference: Results, kills: int) -> None:
                 starts.append(campaign.start(sweep))
             early = campaign.random.random() < 0.2
             if not early:
-                _wait_until_training(starts[0], sweep)
+                _wait_until_training(campaign, starts[0], sweep)
             while any(start.running for start in starts) and campaign.kills < kills:
                 start = campaign.random.choice([each for each in starts if each.running])
                 moment = "as it started" if early else _moment(campaign, sweep)
@@ -73,14 +77,11 @@ def killing(campaign: Campaign, reference: Results, kills: int) -> None:
             for start in starts:
                 if start.running:
                     start.wait()
-                wait_for_session(start.process.pid)
+                wait_for_session(start.process.pid, DEADLINE_S * campaign.slowness)
             damages += _damaged(campaign, sweep, UNFINISHED, 2)
         campaign.finish(sweep, reference, sweep.name)
         campaign.judge(damages)
-        print(
-            f"{campaign.kills} kills, {round_} sweeps, {len(campaign.wrong)} faults found",
-            flush=True,
-        )
+        _say(campaign, f"{campaign.kills} of {kills} kills, in {round_} sweeps")
 
 
 def _moment(campaign: Campaign, sweep: Path) -> str:
@@ -95,8 +96,8 @@ def _moment(campaign: Campaign, sweep: Path) -> str:
     return "at a random moment"
 
 
-def _wait_until_training(start: Start, sweep: Path) -> None:
-    end = time.monotonic() + 60
+def _wait_until_training(campaign: Campaign, start: Start, sweep: Path) -> None:
+    end = time.monotonic() + 60 * campaign.slowness
     while start.running and time.monotonic() < end and not any(sweep.glob("*/claim-*.json")):
         time.sleep(0.05)
 
@@ -188,7 +189,7 @@ def refusing(campaign: Campaign, reference: Results) -> None:
             campaign.outcomes["read-only folders left out: mounting isn't allowed here"] += 1
             return
         start = campaign.start(disk / "sweep")
-        _wait_until_training(start, disk / "sweep")
+        _wait_until_training(campaign, start, disk / "sweep")
         start.kill("group")
         campaign.faults["kill -9 of a group at a random moment"] += 1
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -224,22 +225,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="kill -9 that hit a live process")
     parser.add_argument("--seed", type=int, default=0, help="of moments and victims")
     given = parser.parse_args()
-    began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="unitgain-faults-"))
+    place = Path(tempfile.mkdtemp(prefix="unitgain-faults-"))
     elsewhere = _elsewhere(place)
     campaign = Campaign(place, elsewhere or place, random.Random(given.seed))
     try:
-        undisturbed = place / "undisturbed"
-        assert campaign.start(undisturbed).wait() == DIVERGED, campaign.log
-        reference = results_of(undisturbed)
-        size = sum(path.stat().st_size for path in undisturbed.rglob("*") if path.is_file())
-        print(
-            f"{len(reference)} runs left alone, {size / 1e6:.1f} MB, {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
-        killing(campaign, reference, given.kills)
-        damaging(campaign, reference, undisturbed)
-        starving(campaign, reference, size)
-        refusing(campaign, reference)
+        _through(campaign, given.kills)
     finally:
         shutil.rmtree(place)
         if elsewhere is not None:
@@ -247,15 +237,43 @@ def main() -> int:
     if elsewhere is None:
         del campaign.faults["starts with TMPDIR on another filesystem"]
         campaign.outcomes["starts with TMPDIR on another filesystem left out: there is none"] += 1
-    for title, counts in (("faults", campaign.faults), ("outcomes", campaign.outcomes)):
+    counts = {"faults": campaign.faults, "outcomes": campaign.outcomes}
+    for title, counted in counts.items():
         print(f"\n{title}")
-        for name, count in sorted(counts.items(), key=lambda pair: -pair[1]):
+        for name, count in counted.most_common():
             print(f"{count:6}  {name}")
     print(
-        f"\n{campaign.kills} kill -9, {campaign.faults.total()} faults in {time.monotonic() - began:.0f} s: "
-        f"{campaign.outcomes['runs lost or different']} results lost or different, {len(campaign.wrong)} faults found"
+        f"\n{campaign.kills} kill -9, {campaign.faults.total()} faults in {campaign.seconds:.0f} s: "
+        f"{campaign.outcomes['runs lost or different']} results lost or different"
+        + (f"; {len(campaign.wrong)} lines above say what is wrong" if campaign.wrong else "")
     )
+    result = {"kills": campaign.kills, "seed": given.seed, "seconds": round(campaign.seconds)}
+    keep("faults", TITLE, {**result, **counts, "wrong": campaign.wrong})
     return int(bool(campaign.wrong))
+
+
+def _through(campaign: Campaign, kills: int) -> None:
+    """All of it: a sweep that is left alone, then one kind of fault after another."""
+    undisturbed = campaign.folder / "undisturbed"
+    code = campaign.start(undisturbed).wait()
+    if code != DIVERGED:
+        raise RuntimeError(f"a sweep that was left alone ended with {code}: {campaign.log}")
+    campaign.slowness = max(campaign.seconds / USUAL_S, 1.0)
+    reference = results_of(undisturbed)
+    size = sum(path.stat().st_size for path in undisturbed.rglob("*") if path.is_file())
+    _say(campaign, f"{len(reference)} runs left alone, {size / 1e6:.1f} MB")
+    killing(campaign, reference, kills)
+    damaging(campaign, reference, undisturbed)
+    _say(campaign, "files of finished runs damaged")
+    starving(campaign, reference, size)
+    _say(campaign, "disks filled")
+    refusing(campaign, reference)
+    _say(campaign, "a folder made read-only")
+
+
+def _say(campaign: Campaign, what: str) -> None:
+    wrong = f"{len(campaign.wrong)} wrong" if campaign.wrong else "nothing wrong"
+    print(f"{campaign.seconds:5.0f} s  {what}: {wrong}", flush=True)
 
 
 def _elsewhere(place: Path) -> Path | None:

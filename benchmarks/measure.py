@@ -50,6 +50,12 @@ def judged(ratios: dict[str, float], at_least: float) -> dict[str, float | bool]
 
 def report(name: str, title: str, result: dict[str, Any]) -> None:
     """Print a result and keep it in benchmarks/results."""
+    keep(name, title, result)
+    print(f"{title}\n{json.dumps(result, indent=2)}")
+
+
+def keep(name: str, title: str, result: dict[str, Any]) -> None:
+    """Keep a result in benchmarks/results, with the machine that it is of."""
     machine = {
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -72,4 +78,3 @@ def report(name: str, title: str, result: dict[str, Any]) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    print(f"{title}\n{json.dumps(result, indent=2)}")
