@@ -156,7 +156,7 @@ class Start:
     """
 
     def __init__(self, campaign: Campaign, sweep: Path, words: Sequence[str]) -> None:
-        self.campaign = campaign
+        self.campaign, self.began = campaign, time.time()
         self._out = tempfile.TemporaryFile(mode="w+", dir=campaign.folder, encoding="utf-8")  # noqa: SIM115
         command = [sys.executable, "-m", "unitgain", "train", "-m", *LAUNCHER, *SWEEP, *words]
         self.process = subprocess.Popen(

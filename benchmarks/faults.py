@@ -34,6 +34,8 @@ from unitgain.spec import parse
 from unitgain.sweep.job import start_of
 
 TITLE = "Sweeps that were killed, damaged and starved, against one that was left alone"
+KILLS_A_SWEEP = 10
+"""Then it may end, so that there is something to compare."""
 UNFINISHED = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "metrics.csv", "gradients.parquet")
 FINISHED = (
     "summary.json",
@@ -51,29 +53,13 @@ def killing(campaign: Campaign, reference: Results, kills: int) -> None:
     while campaign.kills < kills:
         round_ += 1
         sweep, damages = campaign.folder / f"killed-{round_}", list[Damage]()
-        hung = False
-        while campaign.kills < kills and not _done(sweep):
+        until = min(campaign.kills + KILLS_A_SWEEP, kills)
+        while campaign.kills < until and not _done(sweep):
             starts = [campaign.start(sweep)]
             if campaign.random.random() < 0.3:
                 campaign.faults["sweeps started twice at once"] += 1
                 starts.append(campaign.start(sweep))
-            early = campaign.random.random() < 0.2
-            if not early:
-                _wait_until_training(campaign, starts[0], sweep)
-            while any(start.running for start in starts) and campaign.kills < kills:
-                start = campaign.random.choice([each for each in starts if each.running])
-                moment = "as it started" if early else _moment(campaign, sweep)
-                time.sleep(campaign.random.uniform(0.1, 3.0) if early else 0.0)
-                if not hung and not early and start.stop_worker():
-                    hung = True
-                    campaign.faults["workers that hang"] += 1
-                    continue
-                victim = campaign.random.choice(
-                    ["worker", "worker", "worker", "server", "command", "group"]
-                )
-                if start.kill("group" if early else victim):
-                    campaign.faults[f"kill -9 of a {'group' if early else victim} {moment}"] += 1
-                early = False
+            _kill(campaign, sweep, starts, until)
             for start in starts:
                 if start.running:
                     start.wait()
@@ -84,12 +70,32 @@ def killing(campaign: Campaign, reference: Results, kills: int) -> None:
         _say(campaign, f"{campaign.kills} of {kills} kills, in {round_} sweeps")
 
 
+def _kill(campaign: Campaign, sweep: Path, starts: Sequence[Start], until: int) -> None:
+    """Kill parts of a sweep for as long as it runs, and let one of its workers hang now and then."""
+    early, hung = campaign.random.random() < 0.2, campaign.random.random() < 0.7
+    if not early:
+        _wait_until_training(campaign, starts[0], sweep)
+    while campaign.kills < until and (running := [each for each in starts if each.running]):
+        start = campaign.random.choice(running)
+        moment = "as it started" if early else _moment(campaign, sweep)
+        time.sleep(campaign.random.uniform(0.1, 3.0) if early else 0.0)
+        if not hung and not early and start.stop_worker():
+            hung = True
+            campaign.faults["workers that hang"] += 1
+            continue
+        victims = ["worker", "worker", "worker", "server", "command", "group"]
+        victim = "group" if early else campaign.random.choice(victims)
+        if start.kill(victim):
+            campaign.faults[f"kill -9 of a {victim} {moment}"] += 1
+        early = False
+
+
 def _moment(campaign: Campaign, sweep: Path) -> str:
     """Wait for a moment to kill at: a random one, or that of a checkpoint half written."""
     if campaign.random.random() < 0.5:
-        time.sleep(campaign.random.uniform(0.05, 1.5))
+        time.sleep(campaign.random.uniform(0.05, 2.5) * campaign.slowness)
         return "at a random moment"
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 1.5 * campaign.slowness
     while time.monotonic() < end:
         if next(sweep.glob("*/checkpoints/.*.tmp"), None) is not None:
             return "as it wrote a checkpoint"
@@ -97,8 +103,13 @@ def _moment(campaign: Campaign, sweep: Path) -> str:
 
 
 def _wait_until_training(campaign: Campaign, start: Start, sweep: Path) -> None:
+    """Until the start has claimed a run: what an earlier one has left says nothing."""
     end = time.monotonic() + 60 * campaign.slowness
-    while start.running and time.monotonic() < end and not any(sweep.glob("*/claim-*.json")):
+    while start.running and time.monotonic() < end:
+        for claim in sweep.glob("*/claim-*.json"):
+            with suppress(FileNotFoundError):
+                if claim.stat().st_mtime > start.began:
+                    return
         time.sleep(0.05)
 
 
