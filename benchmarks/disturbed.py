@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,19 +246,29 @@ class Start:
 def in_session(session: int) -> dict[int, tuple[int, str]]:
     """The living processes of a session: parent and command line of each."""
     found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] not in "ZX":
-                found[int(folder.name)] = (
-                    int(fields[1]),
-                    (folder / "cmdline").read_text(errors="replace"),
-                )
+    for pid, fields in _processes(session):
+        if fields[0] not in "ZX":
+            with suppress(OSError):
+                text = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+                found[pid] = int(fields[1]), text
     return found
 
 
 def wait_for_session(session: int, limit_s: float) -> None:
-    """Until those that were left of a sweep have seen that nobody listens."""
+    """Until those that were left of a sweep have seen that nobody listens; what hangs can't, and is killed."""
     end = time.monotonic() + limit_s
     while in_session(session) and time.monotonic() < end:
+        for pid, fields in _processes(session):
+            if fields[0] == "T":
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
+
+
+def _processes(session: int) -> Iterator[tuple[int, list[str]]]:
+    """The processes of a session, each with its state, its parent and so on as in ``/proc/PID/stat``."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                yield int(folder.name), fields
