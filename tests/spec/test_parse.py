@@ -114,7 +114,7 @@ def line(**config):
         (
             {"trainer": {"gpus": 1}},
             "trainer.gpus: no such key, got 1; keys here: accelerator, deterministic, "
-            "eval_batch_size, gradient_clip_norm, max_epochs, precision, progress, threads",
+            "devices, eval_batch_size, gradient_clip_norm, max_epochs, precision, progress, threads",
         ),
         (
             {"probe": {"quantities": ["grad_weigth"]}},

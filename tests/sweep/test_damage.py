@@ -64,6 +64,18 @@ def _again(spec, directory):
     return start
 
 
+def test_a_run_whose_checkpoints_were_all_removed_is_done(left, tmp_path):
+    """To save room, as studies do; one that is gone by itself is damage."""
+    spec, folder = left
+    shutil.copytree(folder / "whole", tmp_path / "run")
+    shutil.rmtree(RunDirectory(tmp_path / "run").checkpoints_dir)
+    start = start_of(spec, tmp_path / "run", thorough=True)
+    assert start.fault is None
+    assert start.ending is not None
+    RunDirectory(tmp_path / "run").checkpoints_dir.mkdir()
+    assert "best.ckpt" in start_of(spec, tmp_path / "run", thorough=True).fault
+
+
 def _refused(run, name):
     readers = {"metrics.csv": read_metrics, "gradients.parquet": read_gradients}
     [status] = read_runs([run.path]).frame["status"]

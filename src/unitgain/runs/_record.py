@@ -71,13 +71,16 @@ def fault_of(path: Path, data: bytes, record: Mapping[str, Any]) -> str | None:
 def faults_beside(folder: Path, summary: Mapping[str, Any], *, content: bool) -> list[str]:
     """What is wrong with the files of a run that ended, a line each.
 
+    Files of a folder that is gone as a whole, as checkpoints that were removed to save room, are no fault.
+
     Args:
         folder: of the run.
         summary: its summary; one without records finds nothing wrong.
         content: read the files; otherwise their sizes are looked at alone.
     """
     records = summary.get(FORMAT_KEY) or {}
-    faults = (_fault(folder / name, records[name], content) for name in records)
+    there = [name for name in records if (folder / name).parent.is_dir()]
+    faults = (_fault(folder / name, records[name], content) for name in there)
     return [fault for fault in faults if fault is not None]
 
 
