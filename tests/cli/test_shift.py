@@ -230,7 +230,7 @@ def test_a_damaged_checkpoint_is_one_line(train, capsys, tmp_path):
     capsys.readouterr()
     assert main(["shift", "run"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: the checkpoint must be whole: run/checkpoints/best.ckpt")
+    assert err.startswith("error: run: must be a finished run, but it is damaged: best.ckpt")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "run" / "shift.json").exists()
 

@@ -229,11 +229,14 @@ def _both(
 
 def _finished(directory: Path) -> RunDirectory:
     run = RunDirectory(Path(directory))
-    if run.status != "finished":
+    status, cause = run.standing()
+    if status == "damaged":
+        raise ConfigError(f"{directory}: must be a finished run, but it is damaged: {cause}")
+    if status != "finished":
         ways = {"diverged": "train with a lower optimizer.lr", "failed": "train it again"}
         raise ConfigError(
-            f"{directory}: must be a finished run, but it is {run.status}; "
-            f"{ways.get(run.status, f'unitgain resume {directory}')}"
+            f"{directory}: must be a finished run, but it is {status}; "
+            f"{ways.get(status, f'unitgain resume {directory}')}"
         )
     return run
 
