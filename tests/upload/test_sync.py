@@ -111,7 +111,10 @@ def test_one_damaged_run_leaves_the_others_alone(train, peer, capsys):
     (bad.directory / "gradients.parquet").write_bytes(b"PAR1")
     assert main(["sync", "a", "b"]) == 1
     said = capsys.readouterr()
-    assert "error: b: not uploaded (DataError: gradients.parquet must be as the run left it" in said.err
+    assert (
+        "error: b: not uploaded (DataError: gradients.parquet must be as the run left it"
+        in said.err
+    )
     assert said.out.startswith("a  http")
 
 
