@@ -54,6 +54,8 @@ def start(tmp_path, slurm):
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
+                # What runs in the background of a shell ignores Ctrl-C, and hands that on.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         begun.append(process)
         return process
