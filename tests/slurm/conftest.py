@@ -44,6 +44,8 @@ def start(tmp_path, slurm):
         "COLUMNS": "100",
     }
     begun = []
+    # What runs in the background of a shell ignores Ctrl-C, and would hand that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*words, output="output.txt"):
         with open(tmp_path / output, "w") as file:
@@ -54,8 +56,6 @@ def start(tmp_path, slurm):
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                # What runs in the background of a shell ignores Ctrl-C, and hands that on.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         begun.append(process)
         return process
