@@ -93,7 +93,8 @@ def test_preempted_requeued_killed_and_started_again_it_ends_with_the_same_bits(
     second = start(*TRAIN, *FOUR, "hydra.launcher.resubmit=0", *SWEEP, output="second.txt")
     trains_on(1)
     assert run("scontrol", "requeue", f"{array}_1")[0] == 0
-    # As Slurm does it when the time is nearly over.
+    # As Slurm does it when the time is nearly over; a task that has come no further isn't started again.
+    trains_on(3)
     assert run("scancel", "--signal=USR1", "--batch", f"{array}_3")[0] == 0
     trains_on(2)
     os.kill(_process_of(2), signal.SIGKILL)
