@@ -1,20 +1,13 @@
-"""``hydra/launcher=packed``: jobs of one shape train as one pack.
+"""``hydra/launcher=packed``: jobs of one shape train as one pack."""
 
-Hydra imports this module at each start, so it imports nothing heavy.
-"""
-
-from collections.abc import Sequence
 from typing import final
 
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra_plugins.unitgain._packs import PackLauncher
 
 
 @final
-class PackedLauncher(Launcher):
-    """Hands a sweep's jobs to the command ``unitgain train``.
+class PackedLauncher(PackLauncher):
+    """Trains packs by processes of this machine.
 
     Args:
         workers: processes; None is one a GPU, or one for every ``trainer.threads`` cores.
@@ -33,22 +26,3 @@ class PackedLauncher(Launcher):
         super().__init__()
         self.workers, self.max_members, self.memory = workers, max_members, memory
         self.hang_s = hang_s
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Keep what the launch needs."""
-        self.task, self.config = task_function, config
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Train a batch of jobs.
-
-        Raises:
-            ConfigError: the task isn't that of ``unitgain train``, or an option can't be.
-            KeyboardInterrupt: the user has ended the sweep.
-        """
-        from unitgain.cli._batch import launch
-
-        return launch(self.task, self.config, job_overrides, initial_job_idx)

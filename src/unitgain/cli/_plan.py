@@ -71,7 +71,9 @@ def _differences(packs: tuple[Pack, ...]) -> list[dict[str, str]]:
     flat = []
     for pack in packs:
         same = id(pack.shape), pack.table, pack.start, pack.jobs[0].spec.data.target
-        flat.append(known.setdefault(same, known.get(same) or _facts(pack)))
+        if same not in known:
+            known[same] = _facts(pack)
+        flat.append(known[same])
     keys = dict.fromkeys(key for facts in flat for key in facts)
     differ = [key for key in keys if len({facts.get(key, "") for facts in flat}) > 1]
     return [{key: facts.get(key, "-") for key in differ} for facts in flat]
