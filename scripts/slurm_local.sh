@@ -5,14 +5,14 @@
 #   scripts/slurm_local.sh up        start munge, MariaDB, slurmdbd, slurmctld and slurmd; prints the settings to export
 #   scripts/slurm_local.sh down      end them, and remove their state
 #
-# Everything lies in SLURM_LOCAL (${TMPDIR:-/tmp}/unitgain-slurm); ports are SLURM_LOCAL_PORT (16817) and the next three.
+# Everything lies in SLURM_LOCAL (${TMPDIR:-/tmp}/unitgain-slurm); ports are four that are free, so that one left behind
+# by a run that was killed is in nobody's way.
 # Two partitions: debug, whose tasks may be preempted, and urgent, which does that. Four CPUs and four GPUs are claimed to be
 # there, whatever the machine has; the GPUs are names alone.
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin
 STATE=${SLURM_LOCAL:-${TMPDIR:-/tmp}/unitgain-slurm}
-PORT=${SLURM_LOCAL_PORT:-16817}
 NODE=$(hostname -s)
 PACKAGES="slurm-wlm slurm-client munge slurmdbd slurm-wlm-mysql-plugin mariadb-server"
 export SLURM_CONF=$STATE/slurm.conf
@@ -75,10 +75,18 @@ start_database() {
   mariadb-install-db --no-defaults --datadir="$STATE/sql" --user=mysql --auth-root-authentication-method=normal \
     --skip-test-db >"$STATE/log/sql.log" 2>&1
   background mariadbd --no-defaults --datadir="$STATE/sql" --user=mysql --socket="$STATE/sql/sock" \
-    --bind-address=127.0.0.1 --port=$((PORT + 3)) --pid-file="$STATE/sql/pid" --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0
+    --bind-address=127.0.0.1 --port="$SQL_PORT" --pid-file="$STATE/sql/pid" --innodb-buffer-pool-size=64M \
+    --innodb-flush-log-at-trx-commit=0
   until_it_works sql 'select 1'
   sql "create database slurm; create user slurm@'127.0.0.1' identified by 'slurm';
     create user slurm@localhost identified by 'slurm'; grant all on slurm.* to slurm@'127.0.0.1', slurm@localhost"
+}
+
+# Four ports that nothing listens on, all bound at once so that they differ.
+free_ports() {
+  python3 -c 'import socket
+bound = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+print(*(each.getsockname()[1] for each in bound))'
 }
 
 write_settings() {
@@ -86,13 +94,13 @@ write_settings() {
 AuthType=auth/munge
 AuthInfo=socket=$STATE/munge.sock
 DbdHost=localhost
-DbdPort=$((PORT + 2))
+DbdPort=$DBD_PORT
 SlurmUser=root
 PidFile=$STATE/slurmdbd.pid
 LogFile=$STATE/log/slurmdbd.log
 StorageType=accounting_storage/mysql
 StorageHost=127.0.0.1
-StoragePort=$((PORT + 3))
+StoragePort=$SQL_PORT
 StorageUser=slurm
 StoragePass=slurm
 StorageLoc=slurm
@@ -106,8 +114,8 @@ END
   cat >"$SLURM_CONF" <<END
 ClusterName=local
 SlurmctldHost=$NODE(127.0.0.1)
-SlurmctldPort=$PORT
-SlurmdPort=$((PORT + 1))
+SlurmctldPort=$CTLD_PORT
+SlurmdPort=$D_PORT
 AuthType=auth/munge
 AuthInfo=socket=$STATE/munge.sock,cred_expire=5
 CredType=cred/munge
@@ -140,7 +148,7 @@ MailProg=/bin/true
 SlurmdParameters=config_overrides
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
-AccountingStoragePort=$((PORT + 2))
+AccountingStoragePort=$DBD_PORT
 AccountingStoragePass=$STATE/munge.sock
 NodeName=$NODE NodeAddr=127.0.0.1 CPUs=4 RealMemory=16000 Gres=gpu:4 State=UNKNOWN
 PartitionName=debug Nodes=$NODE Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
@@ -158,6 +166,7 @@ up() {
   mkdir -p "$STATE"/{spool,state,log}
   chmod 755 "$STATE"
   getent hosts "$NODE" >/dev/null || echo "127.0.0.1 $NODE" >>/etc/hosts
+  read -r CTLD_PORT D_PORT DBD_PORT SQL_PORT < <(free_ports)
   start_munge
   start_database
   write_settings
