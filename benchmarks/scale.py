@@ -22,14 +22,14 @@ READ += "table = read_runs([Path(sys.argv[1])]); print(len(table), table.frame['
 
 
 def planned(runs: int, folder: Path) -> dict[str, Any]:
-    """What a user types to see how a sweep would be packed: overrides, specs, hashes, packs."""
+    """What a user types to see how a sweep would be laid out: overrides, specs, hashes, packs, tasks."""
     rates = ",".join(f"{1e-4 * (1 + i):.4f}" for i in range(RATES))
     words = [*SHAPES, f"optimizer.lr={rates}", f"seed=range(0,{runs // (16 * RATES)})"]
-    command = ["-m", "unitgain", "train", "-m", "--cfg", "plan", "hydra/launcher=packed"]
+    command = ["-m", "unitgain", "train", "-m", "--cfg", "plan", "hydra/launcher=packed_slurm"]
     found, out = measured([*command, *words, f"hydra.sweep.dir={folder / 'sweep'}"])
-    match = re.search(rf"{runs} runs in (\d+) packs", out)
+    match = re.search(rf"{runs} runs in (\d+) packs, (\d+) array tasks", out)
     assert match is not None, out[-2000:]
-    return {"runs": runs, "packs": int(match[1]), **found}
+    return {"runs": runs, "packs": int(match[1]), "tasks": int(match[2]), **found}
 
 
 def read(directories: int, folder: Path) -> dict[str, Any]:

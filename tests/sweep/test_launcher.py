@@ -114,6 +114,19 @@ def test_the_plan(swept, capsys, monkeypatch, columns):
 
 
 @pytest.mark.parametrize(
+    ("options", "tasks"),
+    [([], "6 array tasks"), (["max_tasks=4"], "4 array tasks of up to 2"), (["workers=8"], "one array task")],
+)  # fmt: skip
+def test_the_plan_of_an_array(tmp_path, capsys, options, tasks):
+    """It needs no Slurm."""
+    words = ["hydra/launcher=packed_slurm", "hydra.launcher.max_members=2", *QUICK]
+    words += [f"hydra.launcher.{option}" for option in options]
+    jobs = ["model.depth=1,2", "seed=range(0,6)", f"hydra.sweep.dir={tmp_path}"]
+    assert main(["train", "-m", "--cfg", "plan", *words, *jobs]) == 0
+    assert f"12 runs in 6 packs, {tasks}; about " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["seed=1"], "--cfg plan: shows how the jobs of a multirun are packed; add -m"),

@@ -3,7 +3,7 @@
 import pytest
 
 from unitgain.sweep.job import Job, Start
-from unitgain.sweep.plan import Limits, Tables, estimated_seconds, plan, workers_needed
+from unitgain.sweep.plan import Limits, Tables, estimated_seconds, plan, shared_out, workers_needed
 
 MLP = "unitgain.nn.MLP"
 
@@ -106,6 +106,14 @@ def test_the_longest_pack_comes_first(desk, tmp_path):
     times = [estimated_seconds(pack) for pack in found.packs]
     assert found.seconds(1) == pytest.approx(sum(times))
     assert found.seconds(2) == pytest.approx(max(times[0], times[1] + times[2]))
+
+
+def test_packs_go_to_those_with_the_least_to_do(desk, tmp_path):
+    specs = [desk.spec(model={"_target_": MLP, "depth": k, "width": 32}) for k in (9, 5, 4, 3, 1)]
+    packs = _plan(desk.jobs(tmp_path, *specs)).packs
+    shares = shared_out(packs, 2)
+    assert [[pack.shape["model"].depth for pack in mine] for mine in shares] == [[9, 3], [5, 4, 1]]
+    assert shared_out(packs, 1) == [list(packs)]
 
 
 def test_a_trial_run_counts_its_batches_only(desk, tmp_path):

@@ -40,6 +40,13 @@ def test_what_vanishes_behind_a_healthy_start_is_the_steps_doing(outlook):
     assert residual.remedy("vanishing") == "a lower optimizer.lr"
 
 
+def test_what_explodes_behind_a_healthy_start_wants_smaller_steps(outlook):
+    """A residual branch would only add to it."""
+    assert outlook().forecast.label == "healthy"
+    advice = "a lower optimizer.lr or trainer.gradient_clip_norm=1"
+    assert outlook().remedy("exploding") == advice
+
+
 @pytest.mark.parametrize(
     ("label", "setting", "changes"),
     [

@@ -17,7 +17,7 @@ from unitgain.cli._sweep import epochs_of, subdir
 from unitgain.errors import ConfigError
 from unitgain.runs import write_plan
 from unitgain.sweep.job import Ending, Job, Start, start_of
-from unitgain.sweep.plan import Limits, Plan
+from unitgain.sweep.plan import Limits, Pack, Plan
 
 _FRESH = Start()
 
@@ -116,6 +116,10 @@ class BatchSweep(ABC):
     @abstractmethod
     def plan(self, batch: Batch) -> tuple[Plan, Limits]:
         """How the jobs of a batch are put together, and what that keeps to."""
+
+    @abstractmethod
+    def tasks(self, chosen: Plan) -> list[list[Pack]]:
+        """The packs of each task of a scheduler; none where this command's workers train them."""
 
     @abstractmethod
     def close(self) -> None:

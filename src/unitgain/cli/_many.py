@@ -111,7 +111,7 @@ def trained(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -
 
 
 def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str]) -> int:
-    """Print how ``hydra/launcher=packed`` would put the jobs of a multirun together.
+    """Print how a launcher of packs would put the jobs of a multirun together.
 
     Raises:
         ConfigError: some job can't be, or they aren't to be packed or not known beforehand.
@@ -125,7 +125,7 @@ def show_plan(hydra: Hydra, name: str, config: DictConfig, overrides: list[str])
 
     batch = sweep.batch(config, jobs, 0)
     chosen, limits = sweep.plan(batch)
-    print_plan(chosen, limits, batch.endings, batch.overrides)
+    print_plan(chosen, limits, sweep.tasks(chosen), batch.endings, batch.overrides)
     return Exit.FINISHED
 
 

@@ -11,7 +11,7 @@ from unitgain.cli._job import Task
 from unitgain.errors import ConfigError
 from unitgain.sweep.job import Job
 from unitgain.sweep.machine import Machine
-from unitgain.sweep.plan import Limits, Plan, Tables, plan, workers_needed
+from unitgain.sweep.plan import Limits, Pack, Plan, Tables, plan, workers_needed
 from unitgain.sweep.pool import Pool
 from unitgain.sweep.progress import Progress
 
@@ -69,6 +69,9 @@ class PackedSweep(BatchSweep):
         gpus, workers = self._machine.places(batch.left)
         limits = Limits(workers, self.options.max_members, self.options.memory, bool(gpus))
         return plan(batch.left, batch.starts, limits, self._tables), limits
+
+    def tasks(self, chosen: Plan) -> list[list[Pack]]:
+        return []
 
     def close(self) -> None:
         """End the workers."""

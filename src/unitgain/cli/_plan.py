@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from unitgain.sweep.plan import Limits, Pack, Plan, estimated_seconds
 def print_plan(
     plan: Plan,
     limits: Limits,
+    tasks: Sequence[Sequence[Pack]],
     endings: Mapping[int, Ending],
     overrides: Mapping[int, tuple[str, ...]],
 ) -> None:
@@ -26,6 +27,7 @@ def print_plan(
     Args:
         plan: the packs.
         limits: what they keep to.
+        tasks: the packs of each task of a scheduler; none where this command's workers train them.
         endings: of the jobs that need no training.
         overrides: of the jobs, by number.
     """
@@ -44,7 +46,7 @@ def print_plan(
     done = Counter(e.status for e in endings.values() if e.status != "failed")
     for status, count in done.items():
         console.print(f"{count} of {len(overrides)} jobs {status} before, and are left out")
-    console.print(_summary(plan, limits), soft_wrap=True)
+    console.print(_summary(plan, limits, tasks), soft_wrap=True)
 
 
 def _table(plan: Plan, limits: Limits) -> Table:
@@ -102,16 +104,25 @@ def _flatten(key: str, value: Any, facts: dict[str, str]) -> None:
         facts[key] = json.dumps(value, separators=(",", ":"))
 
 
-def _summary(plan: Plan, limits: Limits) -> str:
+def _summary(plan: Plan, limits: Limits, tasks: Sequence[Sequence[Pack]]) -> str:
     runs = sum(len(pack.jobs) for pack in plan.packs)
     if not runs:
         return "nothing is left to train"
     packs = f"{len(plan.packs)} packs" if len(plan.packs) > 1 else "one pack"
-    text = f"{runs} runs in {packs}, {limits.workers} at a time"
+    text = f"{runs} runs in {packs}, "
+    text += _of_tasks(tasks) if tasks else f"{limits.workers} at a time"
     if limits.gpu:
         return f"{text}; a GPU's worker cuts a pack to what its memory holds"
-    seconds = _time(plan.seconds(limits.workers))
+    seconds = _time(plan.seconds(1 if tasks else limits.workers))
+    if tasks:
+        return f"{text}; about {seconds} of work (an estimate, at this machine's speed)"
     return f"{text}; about {seconds} (an estimate), after the start of the workers"
+
+
+def _of_tasks(tasks: Sequence[Sequence[Pack]]) -> str:
+    longest = max(map(len, tasks))
+    text = "one array task" if len(tasks) == 1 else f"{len(tasks)} array tasks"
+    return f"{text} of up to {longest}" if longest > 1 and len(tasks) > 1 else text
 
 
 def _size(count: float) -> str:

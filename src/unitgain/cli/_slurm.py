@@ -17,7 +17,7 @@ from unitgain.runs import atomic_write
 from unitgain.sweep import slurm
 from unitgain.sweep.follow import Follow, Follower
 from unitgain.sweep.job import Job
-from unitgain.sweep.plan import Limits, Pack, Plan, Tables, plan
+from unitgain.sweep.plan import Limits, Pack, Plan, Tables, plan, shared_out
 from unitgain.sweep.slurm import Element
 from unitgain.sweep.tasks import Submission, TaskFolder, TaskOrder
 from unitgain.sweep.waiting import Waiting
@@ -39,6 +39,12 @@ class SlurmSweep(BatchSweep):
     def plan(self, batch: Batch) -> tuple[Plan, Limits]:
         return self._plan(batch, batch.left)
 
+    def tasks(self, chosen: Plan) -> list[list[Pack]]:
+        """The packs of each task: no more tasks than packs fill, and than an array may have."""
+        options, packs = self.options, chosen.packs
+        most = min(options.max_tasks or math.inf, slurm.largest_array())
+        return shared_out(packs, int(min(math.ceil(len(packs) / options.slots), most)))
+
     def close(self) -> None:
         """Leave the tasks to Slurm."""
 
@@ -54,7 +60,7 @@ class SlurmSweep(BatchSweep):
         chosen, _ = self._plan(batch, [job for job in batch.left if job.number not in taken])
         batch.endings.update((job.number, ending) for job, ending in chosen.failed)
         if chosen.packs:
-            followed += self._submitted(sweep, chosen.packs)
+            followed += self._submitted(sweep, self.tasks(chosen))
         if not self.options.wait:
             return
         names = {job.number: " ".join(task.own(job.overrides)) for job in batch.left}
@@ -94,25 +100,23 @@ class SlurmSweep(BatchSweep):
             print(f"{len(found)} tasks of array {arrays} are at it already", flush=True)
         return found
 
-    def _submitted(self, sweep: Path, packs: Sequence[Pack]) -> list[Follow]:
-        """Submit packs."""
+    def _submitted(self, sweep: Path, orders: Sequence[Sequence[Pack]]) -> list[Follow]:
+        """Submit tasks of packs."""
         options, folder = self.options, TaskFolder.create(sweep)
-        most = min(options.max_tasks or math.inf, slurm.largest_array())
-        count = int(min(math.ceil(len(packs) / options.slots), most))
-        orders = _shared_out(packs, count)
         for number, mine in enumerate(orders):
             folder.write_order(
                 number,
                 TaskOrder([p.jobs for p in mine], options.slots, options.memory, options.hang_s),
             )
+        packs = [pack for mine in orders for pack in mine]
         threads = max(job.spec.trainer.threads for pack in packs for job in pack.jobs)
         name = re.sub(r"[^\w.-]", "_", sweep.name) + f"-{secrets.token_hex(4)}"
         atomic_write(folder.script, options.script(folder, name, threads).encode())
-        array = self._submit(folder, name, list(range(count)))
+        array = self._submit(folder, name, list(range(len(orders))))
         runs = sum(len(pack.jobs) for pack in packs)
         print(
             f"array {array}: {runs} runs in {_count(len(packs), 'pack')}, "
-            f"{_count(count, 'task')}; logs in {near(folder.path)}",
+            f"{_count(len(orders), 'task')}; logs in {near(folder.path)}",
             flush=True,
         )
         return [
@@ -130,17 +134,6 @@ class SlurmSweep(BatchSweep):
     def _again(self, folder: TaskFolder, tasks: list[int]) -> tuple[str, str]:
         name = folder.submissions()[-1].name
         return self._submit(folder, name, tasks), name
-
-
-def _shared_out(packs: Sequence[Pack], count: int) -> list[list[Pack]]:
-    """Packs for so many tasks: the longest come first, and each goes to the task that has least."""
-    orders: list[list[Pack]] = [[] for _ in range(count)]
-    loads = [0.0] * count
-    for pack in packs:
-        least = loads.index(min(loads))
-        orders[least].append(pack)
-        loads[least] += pack.flops
-    return orders
 
 
 def _named(sweep: Path, packs: Sequence[Pack]) -> dict[str, Job]:

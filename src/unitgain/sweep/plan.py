@@ -1,5 +1,6 @@
 """Which jobs train together: packs of one shape, cut to what the machine holds, the longest first."""
 
+import heapq
 import math
 import os
 import time
@@ -142,11 +143,9 @@ class Plan:
 
     def seconds(self, workers: int) -> float:
         """An estimate of how long the packs take."""
-        busy = [0.0] * max(workers, 1)
-        for pack in self.packs:
-            first = busy.index(min(busy))
-            busy[first] += estimated_seconds(pack)
-        return max(busy)
+        return max(
+            sum(map(estimated_seconds, mine)) for mine in shared_out(self.packs, max(workers, 1))
+        )
 
 
 def plan(jobs: Sequence[Job], starts: Mapping[int, Start], limits: Limits, tables: Tables) -> Plan:
@@ -268,6 +267,22 @@ def _steps_left(spec: RunSpec, table: TableShape, start: Start) -> int:
     if debug is not None and debug.overfit:
         steps = min(steps, debug.overfit)
     return steps * (spec.trainer.max_epochs - start.epoch)
+
+
+def shared_out(packs: Sequence[Pack], count: int) -> list[list[Pack]]:
+    """Packs for so many that work side by side: each goes to the one that has least to do.
+
+    Args:
+        packs: the longest first.
+        count: at least 1.
+    """
+    shares: list[list[Pack]] = [[] for _ in range(count)]
+    loads = [(0.0, number) for number in range(count)]
+    for pack in packs:
+        load, least = loads[0]
+        shares[least].append(pack)
+        heapq.heapreplace(loads, (load + estimated_seconds(pack), least))
+    return shares
 
 
 def estimated_seconds(pack: Pack) -> float:

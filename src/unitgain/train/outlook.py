@@ -26,7 +26,10 @@ _SETTINGS: dict[Label, tuple[str, ...]] = {
     "vanishing": ("norm=layer", "model.residual=true"),
     "exploding": ("norm=layer", "a smaller gain of init"),
 }
-_SINCE_THE_START = ("a lower optimizer.lr", "model.residual=true")
+_SINCE_THE_START: dict[Label, tuple[str, ...]] = {
+    "vanishing": ("a lower optimizer.lr", "model.residual=true"),
+    "exploding": ("a lower optimizer.lr", "trainer.gradient_clip_norm=1"),
+}
 """Against gradients that theory says don't vanish or explode before the first step: training made them do so."""
 _IN_PLACE: dict[str, tuple[str, object]] = {
     "norm=layer": ("norm._target_", "unitgain.nn.LayerNorm"),
@@ -81,7 +84,7 @@ class Outlook:
             if found:
                 return " or ".join(found)
         later = known and self.forecast.label not in (label, "unknown")
-        settings = _SINCE_THE_START if later else _SETTINGS.get(label)
+        settings = (_SINCE_THE_START if later else _SETTINGS).get(label)
         if settings is None:
             return general_remedy(label)
         return " or ".join(setting for setting in settings if not self._has(setting))
