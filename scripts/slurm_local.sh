@@ -37,16 +37,17 @@ background() {
   setsid nohup "$@" </dev/null >>"$STATE/log/started.log" 2>&1 &
 }
 
+# End processes by the names of their files: what they keep is removed, so none gets more than 5 s.
 end() {
-  local pid
-  [ -s "$STATE/$1.pid" ] || return 0
-  pid=$(cat "$STATE/$1.pid")
-  kill "$pid" 2>/dev/null || return 0
-  for _ in $(seq 100); do
-    kill -0 "$pid" 2>/dev/null || return 0
+  local pids=() file
+  for file in "${@/%/.pid}"; do
+    [ -s "$STATE/$file" ] && pids+=("$(cat "$STATE/$file")")
+  done
+  for _ in $(seq 50); do
+    kill "${pids[@]}" 2>/dev/null || return 0
     sleep 0.1
   done
-  kill -9 "$pid" 2>/dev/null || true
+  kill -9 "${pids[@]}" 2>/dev/null || true
 }
 
 install() {
@@ -181,7 +182,7 @@ up() {
 }
 
 down() {
-  for name in slurmd slurmctld slurmdbd mariadbd munged; do end "$name"; done
+  end slurmd slurmctld slurmdbd mariadbd munged
   rm -rf "$STATE"
 }
 
