@@ -50,10 +50,10 @@ def numbers(results: Sequence[Result]) -> Mapping[str, float]:
 
 @style()
 def draw(results: Sequence[Result]) -> Figure:
-    """Left: what each weighting adds to accuracy. Right: the share of rows that its weights leave effective."""
-    found, share = _accuracies(results), _effective(results)
-    figure = Figure(figsize=(10.2, 4.1), layout="constrained")
-    *panels, right = figure.subplots(1, 3, sharey=True)
+    """From the left: what each weighting adds to accuracy, how far it is from the true weights, what it leaves."""
+    found = _accuracies(results)
+    figure = Figure(figsize=(12.4, 4.1), layout="constrained")
+    *panels, wrong, right = figure.subplots(1, 4, sharey=True)
     names = [name for name in METHODS if ("digits", name) in found]
     for axes, (table, title) in zip(panels, TABLES.items(), strict=True):
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -63,14 +63,18 @@ def draw(results: Sequence[Result]) -> Figure:
         without = found[table, NONE].mean()
         axes.set_xlabel(f"added to accuracy, {without:.3f} without weights")
         axes.set_title(title)
-    for shift, (table, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
-        for place, name in enumerate(names):
-            label = TABLES[table] if place == 0 else "_"
-            _draw_interval(right, place + shift, _mean(share[table, name]), colour, label)
+    for axes, fact in ((wrong, "error"), (right, "ess_share")):
+        facts = _facts(results, fact)
+        for shift, (table, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
+            for place, name in enumerate(names):
+                label = TABLES[table] if place == 0 else "_"
+                _draw_interval(axes, place + shift, _mean(facts[table, name]), colour, label)
+    wrong.set_xlabel("relative error against true weights")
+    wrong.set_title("How wrong the weights are")
     right.set_xlim(0, 1.02)
     right.set_xlabel("effective share of training rows")
     right.set_title("What the weights leave")
-    for axes in (*panels, right):
+    for axes in (*panels, wrong, right):
         axes.grid(axis="x")
     panels[0].set_yticks(range(len(names)), [METHODS[name] for name in names])
     panels[0].invert_yaxis()
@@ -100,12 +104,12 @@ def _accuracies(results: Sequence[Result]) -> dict[Key, Array]:
     return {key: np.array(values) for key, values in found.items()}
 
 
-def _effective(results: Sequence[Result]) -> dict[Key, Array]:
-    """(S,) the effective sample size of the training rows, as a share of them."""
+def _facts(results: Sequence[Result], fact: str) -> dict[Key, Array]:
+    """(S,) a fact of the weights of the training rows."""
     found: dict[Key, list[float]] = {}
     for result in results:
         if "weighting" in result.summary:
-            found.setdefault(_key(result), []).append(result.summary["weighting"]["ess_share"])
+            found.setdefault(_key(result), []).append(result.summary["weighting"][fact])
     return {key: np.array(values) for key, values in found.items()}
 
 

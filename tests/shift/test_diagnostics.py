@@ -12,6 +12,7 @@ from unitgain.shift import (
     flatten,
     normalise,
     pareto_k,
+    relative_error,
     should_correct,
 )
 
@@ -45,6 +46,25 @@ def test_effective_size_between_one_and_all():
     assert effective_sample_size(
         torch.tensor([0.0, 0.0, 1e300], dtype=torch.float64)
     ) == pytest.approx(1)
+
+
+def test_error_of_weights_that_are_all_alike():
+    """With mean one the truth's mean square is 1 / share, and the difference's is that less one."""
+    truth = gaussian_weights(1000, 0.8)
+    share = effective_sample_size(truth) / 1000
+    assert relative_error(torch.full((1000,), 5.0), truth) == pytest.approx(math.sqrt(1 - share))
+
+
+def test_error_of_weights_does_not_depend_on_their_scale():
+    truth, other = gaussian_weights(1000, 0.8), gaussian_weights(1000, 0.7)
+    found = relative_error(other, truth)
+    assert found == pytest.approx(0.2, abs=0.1)
+    assert relative_error(3 * other, 7 * truth) == pytest.approx(found, rel=1e-12)
+
+
+def test_error_of_weights_of_other_rows():
+    with pytest.raises(DataError, match="must be of the same rows, got 2 and 3"):
+        relative_error(torch.ones(2), torch.ones(3))
 
 
 @pytest.mark.parametrize(("variance", "expected"), [(1.5, 1 / 3), (2.0, 0.5), (4.0, 0.75)])

@@ -76,7 +76,9 @@ def test_the_summary_holds_diagnostics_and_weighted_metrics(tmp_path):
     table = open_data(spec())
     train, val = table.split.train, table.split.val
     found = diagnose(torch.from_numpy(table.eval_weight[train]))
-    assert summary["weighting"] == {
+    facts = summary["weighting"]
+    assert facts.pop("error") == pytest.approx(0, abs=1e-12)  # these are the true ones
+    assert facts == {
         name: pytest.approx(getattr(found, name))
         for name in ("ess", "ess_share", "pareto_k", "max_share")
     }
@@ -89,6 +91,19 @@ def test_the_summary_holds_diagnostics_and_weighted_metrics(tmp_path):
     )
     # Metrics of float64 probabilities with weights of float32.
     assert summary["metrics"]["val/accuracy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_summary_grades_estimated_weights(tmp_path):
+    fit([spec("Classifier")], [tmp_path])
+    found = json.loads((tmp_path / "summary.json").read_text())["weighting"]["error"]
+    table = open_data(spec("Classifier"))
+    train = table.split.train
+    w, truth = (
+        table.eval_weight[train],
+        table.shifted.ratio[train] / table.shifted.ratio[train].mean(),
+    )
+    assert found == pytest.approx(np.linalg.norm(w - truth) / np.linalg.norm(truth))
+    assert found > 0.01
 
 
 def test_a_run_without_weighting_has_no_diagnostics_of_it(tmp_path):

@@ -31,6 +31,7 @@ class Importance:
         target_M: (M,) the same w at test rows, for what weighs these too, such as conformal sets.
         training_N: (N,) what training takes: w^exponent, bounded, with mean one over the training rows; 1 elsewhere.
         diagnostics: of ``full_N`` over the training rows.
+        error: how far these are from the true weights; None where the truth isn't known.
         details: what the estimator chose by cross-validation.
         chosen: the exponent that cross-validation chose and what from, in plain types; None where it was given.
     """
@@ -39,6 +40,7 @@ class Importance:
     target_M: Floats
     training_N: Floats
     diagnostics: "Diagnostics"
+    error: float | None
     details: Mapping[str, float]
     chosen: Mapping[str, Any] | None = None
 
@@ -67,7 +69,7 @@ def estimate_importance(
         return None
     import torch
 
-    from unitgain.shift import Estimator, diagnose
+    from unitgain.shift import Estimator, diagnose, relative_error
 
     source = np.concatenate([split.train, split.val])
     full_N, details = np.ones(len(x_ND)), dict[str, float]()
@@ -90,10 +92,12 @@ def estimate_importance(
         full_N[source] = ratio(torch.from_numpy(x_ND[source])).numpy()
         target_M = ratio(target).numpy()
         details = dict(ratio.details)
-    weight_N = torch.from_numpy(full_N[split.train])
+    weight_N, error = torch.from_numpy(full_N[split.train]), None
+    if shifted.ratio is not None:
+        error = relative_error(weight_N, torch.from_numpy(shifted.ratio[split.train]))
     training_N = np.ones(len(x_ND))
     training_N[split.train] = training_weights(full_N[split.train], node.power, node.largest)
-    return Importance(full_N, target_M, training_N, diagnose(weight_N), details)
+    return Importance(full_N, target_M, training_N, diagnose(weight_N), error, details)
 
 
 def training_weights(weight_N: Floats, exponent: float, largest: float | None) -> Floats:

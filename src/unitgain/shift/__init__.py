@@ -24,6 +24,7 @@ from unitgain.shift.diagnostics import (
     diagnose,
     effective_sample_size,
     pareto_k,
+    relative_error,
 )
 from unitgain.shift.kernels import ULSIF, RuLSIF
 from unitgain.shift.kliep import KLIEP
@@ -112,6 +113,7 @@ __all__ = [
     "normalise",
     "pareto_k",
     "predict_losses",
+    "relative_error",
     "select_exponent",
     "should_correct",
     "weighted_threshold",

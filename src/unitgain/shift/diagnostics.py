@@ -109,6 +109,34 @@ def pareto_k(weight_N: Tensor) -> float:
     return tail_index((weight / weight.max()).cpu().numpy())
 
 
+def relative_error(weight_N: Tensor, truth_N: Tensor) -> float:
+    r"""How far estimated weights are from the true ones: :math:`|w - w^*| / |w^*|`, each with mean one.
+
+    Equal weights are at :math:`\sqrt{1 - ESS / N}` of the true ones' effective sample size: an estimate beyond that is
+    worse than none.
+
+    Args:
+        weight_N: weights of 0 or above, up to a common factor.
+        truth_N: the true weights of the same rows, up to another one.
+
+    Raises:
+        DataError: either isn't a finite vector of numbers of 0 or above with a positive sum, or their lengths differ.
+
+    Example:
+        >>> truth = torch.tensor([1.0, 1.0, 2.0, 0.0])
+        >>> relative_error(2 * truth, truth), round(relative_error(torch.ones(4), truth), 4)
+        (0.0, 0.5774)
+    """
+    weight_N, truth_N = check_weights(weight_N), check_weights(truth_N)
+    if len(weight_N) != len(truth_N):
+        raise DataError(
+            f"relative_error: weights and truth must be of the same rows, got {len(weight_N)} "
+            f"and {len(truth_N)}"
+        )
+    truth_N = truth_N / truth_N.mean()
+    return float((weight_N / weight_N.mean() - truth_N).norm() / truth_N.norm())
+
+
 @final
 @dataclass(frozen=True)
 class Balance:

@@ -12,7 +12,6 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unitgain.data import Prepared, prepare
 from unitgain.errors import ConfigError, DataError
@@ -69,7 +68,7 @@ class Weights:
             None if truth_N is None else truth_N.numpy(),
             diagnose(full_N),
             None if truth_N is None else diagnose(truth_N),
-            None if truth_N is None else _error(full_N, truth_N),
+            table.importance.error,
             balance(source_ND, target_MD, full_N),
         )
 
@@ -257,8 +256,3 @@ def _label(
         return label_shift_of(table, source, target, generator), None
     except DataError as error:
         return None, error.lines[0]
-
-
-def _error(weight_N: Tensor, truth_N: Tensor) -> float:
-    truth_N = truth_N / truth_N.mean()
-    return float((weight_N / weight_N.mean() - truth_N).norm() / truth_N.norm())

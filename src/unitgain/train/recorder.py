@@ -336,13 +336,14 @@ class Recorder(pl.Callback):
 
 
 def _weighting(table: Prepared) -> dict[str, Any]:
-    """What weights leave of the training rows, where they were estimated."""
+    """What weights leave of the training rows, where they were estimated, and how far they are from the truth."""
     if table.importance is None:
         return {}
     found = table.importance.diagnostics
-    names = ("ess", "ess_share", "pareto_k", "max_share")
-    chosen = table.importance.chosen or {}
-    return {"weighting": {name: getattr(found, name) for name in names} | dict(chosen)}
+    facts = {name: getattr(found, name) for name in ("ess", "ess_share", "pareto_k", "max_share")}
+    if table.importance.error is not None:
+        facts["error"] = table.importance.error
+    return {"weighting": facts | dict(table.importance.chosen or {})}
 
 
 def _module(module: pl.LightningModule) -> PackedModule:
