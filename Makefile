@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
-# One more than there are cores: many tests wait, for a process or a clock.
-WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 PEERS := .venv-peers
 SHIFT_PEERS := .venv-shift-peers
 ALIBI := .venv-alibi
@@ -45,7 +43,7 @@ browser: ## install Chromium for the tests of the HTML report, where apt-get may
 		echo "no chromium, and it can't be installed here: tests of the HTML report in a browser are skipped" >&2
 
 test: setup browser lint ## lint, type-check and run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-slurm: setup ## preempt, requeue and kill a sweep on a Slurm of this machine, which is installed first; needs root
 	@if [ "$$(id -u)" != 0 ]; then echo "the tests on Slurm need root: they are skipped" >&2; else \
