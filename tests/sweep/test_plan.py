@@ -6,6 +6,7 @@ from unitgain.sweep.job import Job, Start
 from unitgain.sweep.plan import Limits, Tables, estimated_seconds, plan, shared_out, workers_needed
 
 MLP = "unitgain.nn.MLP"
+ESTIMATORS = ("Classifier", "KMM", "ULSIF")
 
 
 def _plan(jobs, starts=None, **limits):
@@ -77,6 +78,19 @@ def test_a_table_that_can_not_be_used_fails_its_jobs_alone(desk, tmp_path):
     assert ending.status == "failed"
     assert "nowhere.csv" in ending.cause
     assert ending.expected
+
+
+def test_weights_are_left_to_those_who_train(desk, tmp_path, monkeypatch):
+    """An estimate may take as long as the training."""
+    for name in ESTIMATORS:
+        monkeypatch.setattr(f"unitgain.shift.{name}.fit", None)
+    data = {"_target_": "unitgain.data.sources.iris", "task": "classification", "batch_size": 16}
+    tilt = {"_target_": "unitgain.data.shifts.PCATilt"}
+    specs = [
+        desk.spec(data=data, shift=tilt, weighting={"_target_": f"unitgain.shift.{name}"})
+        for name in ESTIMATORS
+    ]
+    assert _sizes(_plan(desk.jobs(tmp_path, *specs))) == [3]
 
 
 @pytest.mark.parametrize(

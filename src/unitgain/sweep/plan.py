@@ -18,6 +18,7 @@ from unitgain.data import Table, open_data, prepared_key
 from unitgain.pack.shape import signature
 from unitgain.pack.size import Cost, member_cost, members_on_cpu
 from unitgain.spec import RunSpec
+from unitgain.spec._shift import UniformNode
 from unitgain.sweep.job import Ending, Job, Start
 
 LEAST_MEMBERS = 8
@@ -41,7 +42,7 @@ class TableShape(NamedTuple):
 @final
 @dataclass
 class Tables:
-    """The shapes of tables; each table and each split of it is opened once."""
+    """The shapes of tables; each table and each split of it is opened once, and not weighed, which may take long."""
 
     _loaded: dict[str, Table] = field(default_factory=dict)
     _unloadable: dict[str, Exception] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Tables:
             UnitgainError: it can't be used.
             Exception: what a source of the user's own raises.
         """
+        spec = spec.model_copy(update={"weighting": UniformNode()})
         key = prepared_key(spec)
         if key not in self._shapes:
             try:
@@ -227,8 +229,8 @@ class _Kinds:
         return text
 
 
-_OF_TABLES = ("data", "split", "shift", "weighting", "warm_start")
-"""What `prepared_key` looks at."""
+_OF_TABLES = ("data", "split", "shift", "warm_start")
+"""What `prepared_key` looks at, but for the weighting, which changes no shape."""
 _OF_SHAPES = (
     "model", "activation", "norm", "dropout", "loss", "metrics", "weighting", "data", "probe",
     "trainer", "debug", "callbacks",
