@@ -69,7 +69,9 @@ def draw(results: Sequence[Result]) -> Figure:
             for place, name in enumerate(names):
                 label = TABLES[table] if place == 0 else "_"
                 _draw_interval(axes, place + shift, _mean(facts[table, name]), colour, label)
-    wrong.set_xlabel("relative error against true weights")
+    for table, colour in COLOURS.items():
+        wrong.axvline(_error_of_equal_weights(results, table), color=colour, linestyle=":")
+    wrong.set_xlabel("relative error; dotted: of equal weights")
     wrong.set_title("How wrong the weights are")
     right.set_xlim(0, 1.02)
     right.set_xlabel("effective share of training rows")
@@ -111,6 +113,11 @@ def _facts(results: Sequence[Result], fact: str) -> dict[Key, Array]:
         if "weighting" in result.summary:
             found.setdefault(_key(result), []).append(result.summary["weighting"][fact])
     return {key: np.array(values) for key, values in found.items()}
+
+
+def _error_of_equal_weights(results: Sequence[Result], table: str) -> float:
+    """Against the true ones, the mean over seeds: sqrt(1 - ESS / N)."""
+    return float(np.sqrt(1 - _facts(results, "ess_share")[table, "Oracle"]).mean())
 
 
 def _key(result: Result) -> Key:
