@@ -127,6 +127,17 @@ def test_all_studies_end_as_recorded(study, trained, capsys, accuracy, holds, st
         assert (study.parent / name / "figure.png").exists()
 
 
+def test_several_studies_run_one_after_another(study, trained, capsys):
+    trained(0.75)
+    shutil.copytree(study, study.parent / "yours")
+    shutil.copytree(study, study.parent / "theirs")
+    assert main(["study", "yours", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("==")] == ["== yours ==", "== mine =="]
+    assert lines[-1] == "2 studies end as expected.json records"
+    assert not (study.parent / "theirs" / "figure.png").exists()
+
+
 def test_a_study_that_fails_leaves_the_others_alone(study, trained, capsys):
     trained(0.75)
     shutil.copytree(study, study.parent / "broken")
@@ -155,7 +166,7 @@ def test_the_list_shows_what_each_takes(study, capsys):
     [
         (
             [],
-            "unitgain study: must be given one study, got nothing; unitgain study --list shows them",
+            "unitgain study: must be given a study, got nothing; unitgain study --list shows them",
         ),
         (["--fast"], "--fast: no such option; see unitgain study --help"),
         (["--list", "mine"], "--list: must stand alone; leave out the rest"),

@@ -21,7 +21,7 @@ STUDIES, EXPECTED = Path("experiments"), "expected.json"
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a study or all of them, or list them."""
+    """Run studies, or list them."""
     arguments = _arguments(argv)
     from unitgain.report.study import Study, find_study
 
@@ -29,7 +29,10 @@ def run(argv: Sequence[str]) -> int:
         return _list([Study.read(folder) for folder in _folders()])
     if arguments.all:
         return _run_all([Study.read(folder) for folder in _folders()], smoke=arguments.smoke)
-    return _run_one(find_study(arguments.study, STUDIES), smoke=arguments.smoke).exit
+    studies = [find_study(name, STUDIES) for name in arguments.study]
+    if len(studies) > 1:
+        return _run_all(studies, smoke=arguments.smoke)
+    return _run_one(studies[0], smoke=arguments.smoke).exit
 
 
 COMMAND = Command("study", "repeat a study: its runs, its numbers, its figure", run)
@@ -121,10 +124,10 @@ def _words(*, holds: bool) -> str:
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        usage="unitgain study [-h] [--smoke] STUDY | --all [--smoke] | --list",
+        usage="unitgain study [-h] [--smoke] STUDY... | --all [--smoke] | --list",
         description="Run a study's sweep, check its numbers and redraw its figure. A study that was "
         "interrupted goes on, one that was run before is checked and drawn again.",
-        epilog=f"The exit status is 0 if the claim holds and {Exit.CLAIM_FAILS} if not; with --all, "
+        epilog=f"The exit status is 0 if the claim holds and {Exit.CLAIM_FAILS} if not; of several, "
         f"0 if each claim holds, or doesn't, as {EXPECTED} records.",
         exit_on_error=False,
         allow_abbrev=False,
@@ -142,12 +145,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise ConfigError("--list: must stand alone; leave out the rest")
     if given.all and given.study:
         raise ConfigError(f"--all: must have no study beside it; leave out {given.study[0]}")
-    if not given.list and not given.all and len(given.study) != 1:
-        got = " ".join(given.study) or "nothing"
+    if not given.list and not given.all and not given.study:
         raise ConfigError(
-            f"unitgain study: must be given one study, got {got}; unitgain study --list shows them"
+            "unitgain study: must be given a study, got nothing; unitgain study --list shows them"
         )
-    given.study = given.study[0] if given.study else None
     return given
 
 
