@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import signal
+import time
+from multiprocessing import forkserver
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +116,38 @@ def test_a_worker_that_hangs_is_ended_and_costs_the_member_at_fault_alone(
     assert f"but it {how}; if memory ran out" in ear.endings[0].cause
     assert ear.notes == []
     assert not list((tmp_path / "pack").glob("*/claim-*"))
+
+
+class Hook(Ear):
+    """Kills the server of forks in the first epoch, and then stops the worker that it has forked."""
+
+    stopped = 0
+
+    def epoch(self, pack, epoch):
+        if self.stopped:
+            return
+        [worker] = [p for p in multiprocessing.active_children() if p.name.startswith("unitgain-")]
+        self.stopped = worker.pid
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        os.kill(worker.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 30
+        # Who forked it can't say that it lives.
+        while worker in multiprocessing.active_children():
+            assert time.monotonic() < deadline
+        assert Path(f"/proc/{worker.pid}").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_a_worker_that_hangs_is_ended_also_where_the_server_of_forks_was_killed(desk, tmp_path):
+    jobs = desk.jobs(tmp_path / "pack", *(desk.spec(seed=k) for k in range(2)))
+    ear, pool = Hook(), Pool(1, 1, hang_s=3)
+    try:
+        pool.run(_packs(jobs), ear)
+    finally:
+        pool.close()
+    assert [ear.endings[k].status for k in range(2)] == ["finished", "finished"]
+    assert "took no step for 3 s" in ear.notes[0]
+    assert not Path(f"/proc/{ear.stopped}").exists()
 
 
 def test_a_worker_that_is_killed_costs_no_run(desk, tmp_path, pool):

@@ -1,5 +1,6 @@
 """Worker processes: started early, handed the longest packs first, and replaced when they die."""
 
+import math
 import os
 import re
 import signal
@@ -7,7 +8,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
@@ -31,6 +32,10 @@ from unitgain.sweep.worker import Done, Ended, Epoch, Held, Message, Note, Order
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+START_S = 60.0
+"""Seconds that a worker may take to begin, where ``hang_s`` is less."""
+_LOST = 255
+"""What multiprocessing takes for the exit code of a fork whose server was killed, whether or not the fork lives."""
 MOST_DEATHS = 12
 """After so many workers died in a sweep it is the machine, and not a member of a pack."""
 
@@ -82,8 +87,15 @@ class _Worker:
     ready: bool = False
     task: "_Task | None" = None
     felt: int = 0
-    felt_at: float = 0.0
+    felt_at: float = field(default_factory=time.monotonic)
     hung: bool = False
+
+    def kill(self) -> None:
+        """End it at once, also where multiprocessing takes it for dead."""
+        self.process.kill()
+        if self.process.exitcode == _LOST and self.process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
 
 
 @final
@@ -207,7 +219,7 @@ class Pool:
             if worker.task is None and worker.ready:
                 worker.connection.close()
             else:
-                worker.process.kill()
+                worker.kill()
         for worker in self._workers:
             worker.process.join()
         self._workers.clear()
@@ -306,9 +318,16 @@ class Pool:
         for worker in self._workers:
             if worker.pulse.value != worker.felt:
                 worker.felt, worker.felt_at = worker.pulse.value, now
-            elif self._hang_s and worker.task and now - worker.felt_at > self._hang_s:
+            elif self._hang_s and now - worker.felt_at > self._patience_with(worker):
                 worker.hung = True
-                worker.process.kill()
+                worker.kill()
+
+    def _patience_with(self, worker: _Worker) -> float:
+        """For how many seconds it may take no step."""
+        if worker.task is None and worker.ready:
+            return math.inf
+        hang_s = self._hang_s or math.inf
+        return hang_s if worker.ready else max(hang_s, START_S)
 
     def _bury(self, worker: _Worker, waiting: deque[_Task], listener: Listener) -> None:
         """Go on without a worker that died: its pack is tried again in halves, down to one member."""
