@@ -176,6 +176,27 @@ def test_killed_between_the_last_checkpoint_and_the_summary(train, assert_same_r
     assert_same_run(whole.directory, again.directory)
 
 
+def test_rows_that_no_checkpoint_counts_on_may_be_damaged(train, broken_off, assert_same_run):
+    """Epochs came after the checkpoint, and are trained again."""
+    with broken_off.metrics.open("ab") as file:
+        file.write(b"2,30,0.3x,\n")
+    again = train("broken", resume=True)
+    assert again.status == "finished"
+    assert_same_run(train("whole").directory, again.directory)
+
+
+@pytest.mark.parametrize("left", [b"", b"PAR1"])
+def test_gradients_that_no_checkpoint_counts_on_may_be_damaged(train, left):
+    changes = {"optimizer": {"lr": 1e30}, "probe": {"every": 3}}
+    whole = train("whole", **changes)
+    run = RunDirectory(train("killed", **changes).directory)
+    assert read_checkpoint(run.last_checkpoint)["epoch"] == 0
+    run.summary.unlink()
+    run.gradients.write_bytes(left)
+    assert train("killed", resume=True, **changes).status == "diverged"
+    assert run.gradients.read_bytes() == RunDirectory(whole.directory).gradients.read_bytes()
+
+
 def test_a_verdict_counts_no_step_twice(train):
     # The measurements of the epoch in which it diverged are on disk ahead of its last checkpoint.
     changes = {"optimizer": {"lr": 1e30}, "probe": {"every": 3}}

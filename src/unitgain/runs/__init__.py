@@ -31,7 +31,7 @@ from unitgain.runs._launch import Launched, launched
 from unitgain.runs._metrics import MetricsWriter, read_metrics
 from unitgain.runs._options import option_name
 from unitgain.runs._record import Record, record_of
-from unitgain.runs._recover import checkpoint_facts, newest_usable
+from unitgain.runs._recover import checkpoint_facts, cut_back, newest_usable
 from unitgain.runs._seal import open_sealed, seal
 from unitgain.runs._signals import SIGNALS, EndingSignals, InterruptedBySignal, cause_of_signal
 from unitgain.runs._standing import Standing, SweepStanding, read_standing, write_plan
@@ -65,6 +65,7 @@ __all__ = [
     "cause_of_signal",
     "checkpoint_facts",
     "compare_runs",
+    "cut_back",
     "drop_previous",
     "environment",
     "gradients_difference",

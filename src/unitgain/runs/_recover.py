@@ -1,6 +1,7 @@
 """From which checkpoint a run goes on: a whole one, whose run's files are what it counts on."""
 
 import io
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -32,6 +33,28 @@ def newest_usable(run: RunDirectory) -> Checkpoint:
         return _rows_fault(run, facts) or _best_fault(run, facts)
 
     return newest_valid(run.checkpoints_dir, fault)
+
+
+def cut_back(run: RunDirectory, facts: Mapping[str, Any]) -> None:
+    """Leave of the files that grow what a checkpoint counts on: what is behind it comes again, and may be damaged.
+
+    Args:
+        run: whose `newest_usable` checkpoint it is.
+        facts: of the checkpoint; one of an earlier version doesn't say what it counts on, and cuts nothing.
+
+    Raises:
+        OSError: a file can't be cut.
+    """
+    files = facts.get("files")
+    if files is None:
+        return
+    kept = int(files["metrics.csv"]["bytes"])
+    if not kept:
+        run.metrics.unlink(missing_ok=True)
+    elif run.metrics.stat().st_size > kept:
+        os.truncate(run.metrics, kept)
+    if not files["gradients.parquet"]["rows"]:
+        run.gradients.unlink(missing_ok=True)
 
 
 def checkpoint_facts(path: Path, payload: bytes) -> Mapping[str, Any]:

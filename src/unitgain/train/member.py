@@ -19,6 +19,7 @@ from unitgain.runs import (
     MetricsWriter,
     Record,
     RunDirectory,
+    cut_back,
     drop_previous,
     read_metrics,
     record_of,
@@ -72,6 +73,8 @@ class Member:
         self.pruned = False
         keep_epoch = self.epochs - 1 if resumed else None
         keep_step = resumed["step"] - 1 if resumed else None
+        if resumed:
+            cut_back(run, resumed)
         self.metrics = MetricsWriter(run.metrics, keep_until=keep_epoch)
         self.gradients = GradientsWriter(run.gradients, keep_until=keep_step)
         if resumed:
