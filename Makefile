@@ -34,7 +34,7 @@ ablation: setup ## train a 3 x 3 x 5-seed ablation, and report on it
 	$(BIN)/unitgain report sweeps/ablation --metric test/accuracy --by activation,init \
 		--figures sweeps/ablation/figures --columns 2
 
-studies: setup ## run every study: an hour on 2 cores
+studies: setup ## run every study: half an hour on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/unitgain study --all $(ARGS)
 
 browser: ## install Chromium for the tests of the HTML report, where apt-get may
