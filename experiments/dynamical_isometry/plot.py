@@ -149,9 +149,9 @@ def _squares(result: Result) -> Array:
 
 
 def _epochs(results: Sequence[Result]) -> dict[Setting, Array]:
-    """(S,) epochs until the network has learned, with the best of the learning rates for the setting."""
+    """(S,) epochs until the network has learned, in the order of seeds, with the best learning rate for the setting."""
     rates: dict[Setting, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
+    for result in sorted(results, key=lambda result: int(result.key("seed"))):
         rates[_setting(result)][result.key("optimizer.lr")].append(_time(result))
     best = {key: min(by.values(), key=np.mean) for key, by in rates.items()}
     return {key: np.array(values) for key, values in sorted(best.items())}
