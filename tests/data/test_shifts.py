@@ -313,6 +313,33 @@ def test_a_class_is_knocked_out_of_the_source_alone():
     assert weighted == pytest.approx(shares(whole, base.test))
 
 
+def test_a_knockout_keeps_as_many_source_rows_as_asked_for_whatever_the_share():
+    whole = table(6000)
+    base = Random()(whole)
+    for share in (0.0, 0.5, 0.9):
+        shifted = LabelKnockout("c1", share, seed=1, kept=0.6)(whole, base)
+        assert [len(part) for part in shifted.split.parts()[:2]] == [
+            round(0.6 * len(part)) for part in base.parts()[:2]
+        ]
+        assert np.array_equal(shifted.split.test, base.test)
+        # Classes that nothing is removed of keep their proportions; a share of the third is gone from c1.
+        p, found = (shares(whole, rows) for rows in (base.train, shifted.split.train))
+        left = p * [1, 1 - share, 1]
+        expected = left / left.sum()
+        error = np.sqrt(expected * (1 - expected) / len(shifted.split.train))
+        assert np.all(np.abs(found - expected) < 4 * error)
+        weighted = np.bincount(whole.y[shifted.split.train], shifted.ratio[shifted.split.train], 3)
+        assert weighted / len(shifted.split.train) == pytest.approx(shares(whole, base.test))
+    others = [LabelKnockout("c1", 0.9, seed=s, kept=0.6)(whole, base).split.train for s in (1, 2)]
+    assert not np.array_equal(*others)
+    with pytest.raises(
+        DataError,
+        match=r"toy: shift.kept must be at most 0.7\d, as shift.share=0.9 leaves \d+ rows of a part's "
+        r"\d+, got 0.8; lower kept or share",
+    ):
+        LabelKnockout("c1", 0.9, kept=0.8)(whole, base)
+
+
 def test_label_shifts_need_a_class_that_is_there():
     whole = table()
     with pytest.raises(DataError, match="number from 0 to 2, got c9; choose from c0, c1, c2"):

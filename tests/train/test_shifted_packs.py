@@ -22,7 +22,11 @@ GAUSSIAN = {
 CASES = {
     "LabelDirichlet": (WINE, [{"rows": 12}, {"alpha": 3.0, "rows": 12, "seed": 1}]),
     "LabelTweakOne": (WINE, [{"rows": 10}, {"share": 0.6, "rows": 10, "seed": 1}]),
+    "LabelKnockout": (WINE, [{"share": 0.0, "kept": 0.6}, {"kept": 0.6, "seed": 1}]),
     "PCATilt": (WINE, [{"strength": 1.0}, {"strength": 3.0, "seed": 1}]),
+    "LogisticSelection": (WINE, [{"strength": 1.0}, {"strength": 3.0, "seed": 1}]),
+    "ExponentialTilt": (WINE, [{"strength": 0.5, "largest": 3.0}, {"largest": 3.0, "seed": 1}]),
+    "GaussianMeanShift": (WINE, [{"strength": 0.5, "largest": 3.0}, {"largest": 3.0, "seed": 1}]),
     "Concept": (WINE, [{"strength": 0.2}, {"strength": 0.9, "seed": 1}]),
     "Concept, regression": (DIABETES, [{"strength": 0.2}, {"strength": 2.0, "seed": 1}]),
     "GaussianNoise": (WINE, [{"strength": 0.5}, {"strength": 2.0, "seed": 1}]),

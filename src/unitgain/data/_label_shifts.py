@@ -1,5 +1,6 @@
 """Shifts of p(y), with the ratio q(y) / p(y) of the target's and the source's class shares."""
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -89,6 +90,8 @@ class LabelKnockout:
         label: The class, by its name or its number.
         share: What is removed of its training and of its validation rows, below 1.
         seed: Decides which rows are removed.
+        kept: Of the training and of the validation rows, of all classes alike behind the removal; None for all, a
+            number that depends on the share.
 
     Reference: Lipton, Wang and Smola (2018), arXiv 1802.03916, section 6.
     """
@@ -96,12 +99,13 @@ class LabelKnockout:
     label: int | str = 0
     share: float = 0.9
     seed: int = 0
+    kept: float | None = None
 
     def __call__(self, table: Table, split: Split) -> Shifted:
         """The split without the removed rows.
 
         Raises:
-            DataError: For regression, an unknown class, or where a part is left without rows.
+            DataError: For regression, an unknown class, where a part is left without rows, or with fewer than ``kept``.
         """
         c = _class_of(table, self.label)
         generator = np.random.default_rng([_STREAM, self.seed])
@@ -110,8 +114,22 @@ class LabelKnockout:
             of_class = rows[table.y[rows] == c]
             removed = generator.permutation(of_class)[: round(self.share * len(of_class))]
             parts[part] = np.setdiff1d(rows, removed)
+            if self.kept is not None:
+                count = _count(table, self.kept, self.share, len(rows), len(parts[part]))
+                parts[part] = np.sort(generator.choice(parts[part], count, replace=False))
         check_parts(table, split, parts)
         return _with_ratio(table, Split(**parts), _shares(table, split.test))
+
+
+def _count(table: Table, kept: float, share: float, rows: int, left: int) -> int:
+    """How many of a part's rows are kept, which are at most those that the removal leaves."""
+    count = max(1, round(kept * rows))
+    if count > left:
+        raise DataError(
+            f"{table.name}: shift.kept must be at most {math.floor(100 * left / rows) / 100:g}, as "
+            f"shift.share={share:g} leaves {left} rows of a part's {rows}, got {kept:g}; lower kept or share"
+        )
+    return count
 
 
 def _check_classes(table: Table) -> None:

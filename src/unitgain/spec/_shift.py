@@ -16,6 +16,7 @@ def _as_list(value: object) -> object:
 
 TestRows = Literal["population", "complement"]
 Kept = Annotated[float, Field(gt=0.0, lt=1.0)]
+Removed = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Groups = Annotated[tuple[int | str, ...], BeforeValidator(_as_list)]
 Largest = Annotated[float, Field(gt=1.0)]
@@ -113,8 +114,9 @@ class LabelKnockoutNode(ShiftNode):
 
     target: Literal["unitgain.data.shifts.LabelKnockout"] = Field(alias="_target_")
     label: int | str = 0
-    share: Kept = 0.9
+    share: Removed = 0.9
     seed: Seed = 0
+    kept: Kept | None = None
 
 
 class DomainNode(ShiftNode):
