@@ -219,3 +219,72 @@ def test_a_graph_of_an_earlier_step_writes_over_nothing():
     for name, layers in expected.items():
         now = [t for _, t in getattr(recorder.tensors(), name).groups]
         torch.testing.assert_close(now, layers, rtol=0, atol=0)
+
+
+class Skipping(nn.Module):
+    """Its first activation goes on as it is, or with a skip connection that no hook sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)
+        self.skips = False
+
+    def forward(self, x):
+        h = self.act(self.first(x))
+        return self.last(h + x if self.skips else h)
+
+
+def activations_of(recorder):
+    return QUANTITIES["activation_second_moment"](recorder.tensors())[0]
+
+
+def again(recorder, net, x):
+    """A further step of the recorder, with the modules that were hooked."""
+    net.zero_grad()
+    torch.manual_seed(0)
+    with recorder:
+        hooked = [name for name, m in net.named_modules() if m._forward_hooks]
+        net(x).square().mean().backward()
+    recorder.keep_parameter_gradients()
+    return hooked
+
+
+def test_activations_that_layers_are_given_need_no_hook_of_their_own():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8)
+    )
+    net.extend([nn.GELU(), nn.Linear(8, 2), nn.Sigmoid()])
+    x, recorder = torch.randn(6, 3), Recorder(net)
+    assert again(recorder, net, x) == [str(k) for k in range(9)]
+    first = activations_of(recorder)
+    # A GELU may be one of two, dropout is no activation, and behind the last one comes no layer.
+    for _ in range(2):
+        assert again(recorder, net, x) == ["0", "2", "4", "5", "6", "7", "8"]
+        torch.testing.assert_close(activations_of(recorder), first)
+    assert not first.isnan().any()
+
+
+def test_activations_that_are_changed_before_the_next_layer_keep_their_hook():
+    torch.manual_seed(0)
+    net, x = Skipping(), torch.randn(6, 3)
+    net.skips, recorder = True, Recorder(net)
+    for _ in range(3):
+        assert again(recorder, net, x) == ["first", "act", "last"]
+        expected = torch.relu(net.first(x)).square().mean()
+        torch.testing.assert_close(activations_of(recorder)[0], expected.detach())
+
+
+def test_a_network_that_is_not_the_same_at_each_step_gets_all_hooks_back():
+    torch.manual_seed(0)
+    net, x = Skipping(), torch.randn(6, 3)
+    recorder = Recorder(net)
+    again(recorder, net, x)
+    expected = activations_of(recorder)
+    assert again(recorder, net, x) == ["first", "last"]
+    net.skips = True
+    again(recorder, net, x)
+    assert activations_of(recorder).isnan().all()
+    for net.skips in (True, False, True):
+        assert again(recorder, net, x) == ["first", "act", "last"]
+        torch.testing.assert_close(activations_of(recorder), expected, equal_nan=True)

@@ -3,8 +3,10 @@
 Shapes: K = 1 member, G layers of one shape, B examples.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import final
+from dataclasses import dataclass
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,29 @@ from unitgain.probe.layers import Layers
 
 _KEPT = 2**24
 """Elements of the largest block that is kept: new memory of that size costs more than what is written to it."""
-_LARGE = 2**14
+_LARGE = 2**10
 """Elements from which new memory for one tensor, on CPU, costs more than a copy into memory that is there."""
+
+
+@final
+@dataclass(frozen=True)
+class _Room:
+    """A block (G, 1, ...) that stays, and its rows (...) with the addresses at which they begin."""
+
+    block: Tensor
+    rows: tuple[Tensor, ...]
+    starts: list[int]
+
+    @classmethod
+    def of(cls, block: Tensor) -> Self:
+        rows = block[:, 0].unbind()
+        return cls(block, rows, [row.data_ptr() for row in rows])
+
+    def holds(self, starts: list[int]) -> bool:
+        """Whether one of these addresses lies in it."""
+        first = self.block.data_ptr()
+        end = first + self.block.nbytes
+        return any(first <= start < end for start in starts)
 
 
 @final
@@ -23,8 +46,9 @@ class Blocks:
     """Stacks layers' tensors, field by field; what it gave is good until the same field is stacked again."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], Tensor] = {}
+        self._kept: dict[tuple[object, ...], _Room] = {}
         self._rows: dict[tuple[str, Hashable], Tensor] = {}
+        self._layers: dict[tuple[object, ...], Layers] = {}
 
     def place(self, field: str, name: Hashable, tensor: Tensor) -> Tensor:
         """A large tensor where the last step's of that name was stacked, copied as long as caches hold it.
@@ -55,52 +79,77 @@ class Blocks:
         alike: dict[tuple[object, ...], list[int]] = {}
         for i, tensor in enumerate(tensors):
             if tensor is not None:
-                kind = (field, tensor.shape, tensor.dtype, tensor.device)
-                alike.setdefault(kind, []).append(i)
-        groups = []
-        for key, indices in alike.items():
-            block = self._stacked(key, [t for i in indices if (t := tensors[i]) is not None])
+                alike.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(i)
+        groups, rooms = [], []
+        for kind, indices in alike.items():
+            given = [t for i in indices if (t := tensors[i]) is not None]
+            room = self._room(
+                (field, *kind, len(given)), (len(given), 1, *given[0].shape), given[0]
+            )
+            block = _stacked(given, room, placed=bool(names))
             if isinstance(scale, Tensor) or scale != 1.0:
                 block = block.div_(scale)
-            if names and _is_large(block[0]) and block is self._kept.get((*key, len(indices))):
-                self._rows |= {
-                    (field, names[i]): row for i, row in zip(indices, block, strict=True)
-                }
-            groups.append((tuple(indices), block.unsqueeze(1)))
-        return Layers(len(tensors), tuple(groups))
+            stays = room is not None and block is room.block
+            if room is not None and stays and names and _is_large(given[0]):
+                self._rows.update(zip(((field, names[i]) for i in indices), room.rows, strict=True))
+            groups.append((tuple(indices), block))
+            rooms.append(room if stays else None)
+        return self._of(field, len(tensors), groups, rooms)
 
     @torch.no_grad()
     def difference(self, field: str, now: Layers, before: Sequence[Tensor]) -> Layers:
         """``now`` less tensors (G, K, ...) of the same groups."""
-        groups = []
+        groups, rooms = [], []
         for (indices, x), y in zip(now.groups, before, strict=True):
-            out = self._room((field, x.shape, x.dtype, x.device), x.shape, x)
-            groups.append((indices, x - y if out is None else torch.sub(x, y, out=out)))
-        return Layers(now.count, tuple(groups))
+            room = self._room((field, x.shape, x.dtype, x.device), x.shape, x)
+            groups.append((indices, torch.sub(x, y, out=None if room is None else room.block)))
+            rooms.append(room)
+        return self._of(field, now.count, groups, rooms)
 
-    def _stacked(self, key: tuple[object, ...], tensors: list[Tensor]) -> Tensor:
-        like = tensors[0]
-        if like.dtype in (torch.float16, torch.bfloat16):
-            return torch.stack(tensors).float()
-        out = self._room((*key, len(tensors)), (len(tensors), *like.shape), like)
-        if out is None:
-            return torch.stack(tensors)
-        rows = out.unbind()
-        if all(t.data_ptr() == row.data_ptr() for t, row in zip(tensors, rows, strict=True)):
-            return out
-        place = out.untyped_storage().data_ptr()
-        if any(t.untyped_storage().data_ptr() == place for t in tensors):
-            # Some lie where others belong.
-            return out.copy_(torch.stack(tensors))
-        return torch.stack(tensors, out=out)
+    def _of(
+        self,
+        field: str,
+        count: int,
+        groups: list[tuple[tuple[int, ...], Tensor]],
+        rooms: list[_Room | None],
+    ) -> Layers:
+        """The same layers as in the last step, with all that follows from where they lie, if they lie there again."""
+        if None in rooms:
+            return Layers(count, tuple(groups))
+        key = (field, count, *((indices, block.data_ptr()) for indices, block in groups))
+        if key not in self._layers:
+            self._layers[key] = Layers(count, tuple(groups))
+        return self._layers[key]
 
-    def _room(self, key: tuple[object, ...], shape: Sequence[int], like: Tensor) -> Tensor | None:
+    def _room(self, key: tuple[object, ...], shape: Sequence[int], like: Tensor) -> _Room | None:
         if key not in self._kept:
-            room = like.new_empty(shape)
-            if room.numel() > _KEPT:
+            if math.prod(shape) > _KEPT:
                 return None
-            self._kept[key] = room
+            self._kept[key] = _Room.of(like.new_empty(shape))
         return self._kept[key]
+
+
+def _stacked(tensors: list[Tensor], room: _Room | None, *, placed: bool) -> Tensor:
+    """Tensors of one shape side by side, (G, 1, ...), in the room if there is one.
+
+    Args:
+        tensors: G of them.
+        room: for as many.
+        placed: whether some may be in it already.
+    """
+    if tensors[0].dtype in (torch.float16, torch.bfloat16):
+        return torch.stack(tensors).float().unsqueeze(1)
+    if room is None:
+        return torch.stack(tensors).unsqueeze(1)
+    if placed:
+        starts = [t.data_ptr() for t in tensors]
+        if starts == room.starts:
+            return room.block
+        if room.holds(starts):
+            # Some lie where others belong.
+            tensors = list(torch.stack(tensors))
+    torch.stack(tensors, out=room.block[:, 0])
+    return room.block
 
 
 def _is_large(tensor: Tensor) -> bool:

@@ -35,7 +35,7 @@ ROWS = 1000
 """Measured steps that may lie on the device before they are copied to the host."""
 
 _SHARE = 0.01
-"""The share of the time that writing the file again and again may take."""
+"""The share of its thread's own time that writing the file again and again may take."""
 
 Names = tuple[str, ...]
 Values = Mapping[str, NDArray[np.float64]]
@@ -238,9 +238,9 @@ class Flow:
             return
         recorder.__exit__()
         self._measuring = False
-        if recorder.stepped and recorder.layers:
+        if recorder.stepped:
             tensors = recorder.tensors(self._scale, self._saturated(recorder.activation))
-            names = recorder.names
+        if recorder.stepped and (names := recorder.names):
             if self._scaled:
                 self._flowing[names] = recorder.flowing
             self._add(step, names, self._measured(tensors, names))
@@ -363,13 +363,14 @@ class Flow:
 
     def _write(self, last: bool) -> None:
         """The file is written whole each time, so not at every flush."""
-        start = time.monotonic()
+        now = time.thread_time()
         if self._writer is None or self.directory is None or not self.layer_names:
             return
-        if last or _SHARE * (start - self._written_at) >= self._wrote_s:
+        if last or _SHARE * (now - self._written_at) >= self._wrote_s:
+            start = time.monotonic()
             self._writer.flush()
             (self.directory / "layers.json").write_text(json.dumps(self.layer_names) + "\n")
-            self._written_at, self._wrote_s = time.monotonic(), time.monotonic() - start
+            self._written_at, self._wrote_s = time.thread_time(), time.monotonic() - start
 
     def close(self, *, failed: bool = False) -> None:
         """Leave no hook behind, and nothing unwritten.

@@ -17,31 +17,11 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
+from unitgain.probe.activation_hooks import FUNCTIONS, ActivationHooks, function_of
 from unitgain.probe.blocks import Blocks, dense, flat, joined, padded, units_last
 from unitgain.probe.groups import Group, distinct_weights, layer_groups
 from unitgain.probe.layers import Layers
 from unitgain.probe.quantities import QUANTITIES, LayerTensors, reads
-
-_FUNCTIONS: dict[str, nn.Module | None] = {
-    "TanhBackward0": nn.Tanh(),
-    "SigmoidBackward0": nn.Sigmoid(),
-    "ReluBackward0": nn.ReLU(),
-    "SiluBackward0": nn.SiLU(),
-    "MishBackward0": nn.Mish(),
-    "HardswishBackward0": nn.Hardswish(),
-    "HardsigmoidBackward0": nn.Hardsigmoid(),
-    "GeluBackward0": None,
-    "EluBackward0": None,
-    "LeakyReluBackward0": None,
-    "SoftplusBackward0": None,
-    "HardtanhBackward0": None,
-    "ErfBackward0": None,
-    "SinBackward0": None,
-}
-"""Activations that are told from what autograd notes of a plain function; None where that leaves numbers open."""
-
-_SHAPING = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "ToCopyBackward0")
-"""What may stand between an activation and the next layer."""
 
 
 @dataclass
@@ -99,9 +79,9 @@ class Recorder:
             if group.module in hooked:
                 self._of_module.setdefault(group.module, []).append(group)
         inside = {part for m in self._of_module for part in m.modules()}
-        self._others = [
-            m for m in module.modules() if m not in inside and not any(True for _ in m.children())
-        ]
+        self._others = ActivationHooks(
+            [m for m in module.modules() if m not in inside and not any(True for _ in m.children())]
+        )
         self._weights = distinct_weights(self.groups)
         self._undo, self._hooked = ExitStack(), False
         # A number that no other hook has.
@@ -118,6 +98,7 @@ class Recorder:
         self._pass, self._first_pass, self._backward_began = 0, 0, False
         self._parameter_gradients: dict[int, Tensor] | None = None
         self._kept: tuple[Layers, Layers] | None = None
+        self._taken: list[_Call] | None = None
         self.activation: nn.Module | None = None
 
     @property
@@ -159,7 +140,9 @@ class Recorder:
         if "torch._dynamo" in sys.modules:
             self._undo.push(torch.compiler.set_stance("force_eager").__exit__)
         # What register_forward_hook does, without a handle a module: hundreds of them take as long as several layers.
-        for modules, hook in ((self._of_module, self._on_layer), (self._others, self._on_other)):
+        self._taken = None
+        hooks = (self._of_module, self._on_layer), (self._others.modules, self._on_other)
+        for modules, hook in hooks:
             for module in modules:
                 module._forward_hooks[self._key] = hook
         self._hooked = True
@@ -173,10 +156,14 @@ class Recorder:
     ) -> None:
         if not self._hooked:
             return
-        for modules in (self._of_module, self._others):
+        for modules in (self._of_module, self._others.modules):
             for module in modules:
                 module._forward_hooks.pop(self._key, None)
         self._undo.close()
+        if self._latest is not None:
+            self._see_end(self._latest)
+        if self._calls:
+            self._others.learn()
         self._hooked, self._latest = False, None
 
     def restart(self) -> None:
@@ -222,7 +209,7 @@ class Recorder:
             scale: what the loss was multiplied by before the backward pass (a gradient scaler's factor).
             saturated: as in `LayerTensors`.
         """
-        calls = self._recorded()
+        calls = self._taken = self._recorded()
         weight_gradients, bias_gradients = (
             self._gradients_of(calls) if self._kept is None else self._kept
         )
@@ -273,6 +260,8 @@ class Recorder:
 
     def _recorded(self) -> list[_Call]:
         """Layers that a gradient passed through, behind those that were never called but have one of their own."""
+        if self._taken is not None:
+            return self._taken
         calls = [
             call
             for call in self._calls.values()
@@ -295,6 +284,9 @@ class Recorder:
         return torch.zeros_like(parameter) if gradient is None else gradient
 
     def _gradient_of(self, parameters: Sequence[Tensor]) -> Tensor | None:
+        if len(parameters) == 1:
+            gradient = self._gradient(parameters[0])
+            return None if gradient is None else dense(gradient)
         gradients = [g for p in parameters if (g := self._gradient(p)) is not None]
         if len(gradients) < len(parameters):
             # Entries without a gradient count as zeros, unless none has one.
@@ -317,7 +309,16 @@ class Recorder:
                 call.inputs[self._pass] = units_last(given.detach(), module)
             if group.gives_output:
                 call.output, self._latest = z, call
-                z.register_hook(partial(self._on_gradient, call, self._pass))  # type: ignore[no-untyped-call]
+                self._hook_gradient(z, partial(self._on_gradient, call, self._pass))
+
+    def _hook_gradient(self, z: Tensor, hook: Callable[[Tensor], None]) -> None:
+        node = z.grad_fn if type(z) is Tensor and z._backward_hooks is None else None
+        if node is None:
+            z.register_hook(hook)  # type: ignore[no-untyped-call]
+        else:
+            # What register_hook does, without a handle, which takes as long as the rest of recording a layer.
+            z._backward_hooks = OrderedDict({self._key: hook})
+            node._register_hook_dict(z)
 
     def _next_pass(self) -> None:
         if not self.stepped and all(p.grad is None for p in self._weights):
@@ -340,9 +341,11 @@ class Recorder:
         # The first leaf without parameters that keeps a layer's shape is its activation: norms mostly have
         # parameters, and a loss gives one number. But a plain function may have come before it.
         call = self._latest
-        if call is None or call.output is None or self._pass in call.activations:
+        if call is None or call.output is None:
             return
-        if self._take_function(call, inputs[0] if inputs else None):
+        given = inputs[0] if inputs else None
+        self._others.used(given)
+        if self._pass in call.activations or self._take_function(call, given):
             return
         if (
             isinstance(output, Tensor)
@@ -354,6 +357,12 @@ class Recorder:
             h = units_last(output.detach(), call.group.module)
             call.activations[self._pass] = self._placed("activations", call, h)
             self.activation = self.activation or module
+            self._others.made(call.name, module, output)
+
+    def _see_end(self, call: _Call) -> None:
+        """No more is called behind a layer."""
+        self._others.ended(call.name, seen=self._pass in call.activations)
+        call.output = None
 
     def _placed(self, field: str, call: _Call, tensor: Tensor) -> Tensor:
         """What the first of a step's passes recorded, beside what it did of other layers."""
@@ -366,31 +375,26 @@ class Recorder:
         call, self._latest = self._latest, None
         if call is None:
             return
+        self._others.used(given)
         if self._pass not in call.activations:
             self._take_function(call, given)
-        call.output = None
+        self._see_end(call)
 
     def _take_function(self, call: _Call, given: Any) -> bool:
         """Take a tensor for the layer's activation, if a plain function of that kind gave it."""
         if not isinstance(given, Tensor) or call.output is None:
             return False
-        maker = _maker(given)
-        if maker not in _FUNCTIONS or given.numel() != call.output.numel():
+        function = function_of(given)
+        if function not in FUNCTIONS or given.numel() != call.output.numel():
             return False
-        h = given.detach().reshape(call.output.shape)
+        h = given.detach()
+        if h.shape != call.output.shape:
+            h = h.reshape(call.output.shape)
         h = units_last(h, call.group.module)
         call.activations[self._pass] = self._placed("activations", call, h)
-        self.activation = self.activation or _FUNCTIONS[maker]
+        self.activation = self.activation or FUNCTIONS[function]
         return True
 
 
 def _is_real(given: Tensor | None) -> TypeGuard[Tensor]:
     return given is not None and given.is_floating_point()
-
-
-def _maker(tensor: Tensor) -> str:
-    """The name of the function that gave the tensor, views and changes of type apart."""
-    node = tensor.grad_fn
-    while node is not None and node.name() in _SHAPING:
-        node = node.next_functions[0][0]
-    return "" if node is None else node.name()
