@@ -29,12 +29,12 @@ from unitgain.probe.record import Course
 from unitgain.probe.recorder import Recorder
 from unitgain.probe.schedule import due
 from unitgain.probe.verdict import Verdict, judge
-from unitgain.runs import GradientsWriter
+from unitgain.runs import Batch, GradientsWriter
 
 ROWS = 1000
 """Measured steps that may lie on the device before they are copied to the host."""
 
-_SHARE = 0.01
+_SHARE = 0.003
 """The share of its thread's own time that writing the file again and again may take."""
 
 Names = tuple[str, ...]
@@ -146,7 +146,7 @@ class Flow:
         self._flowing: dict[Names, tuple[bool, ...]] = {}
         self._pending = _Pending()
         self._writer: GradientsWriter | None = None
-        self._written_at, self._wrote_s = -math.inf, 0.0
+        self._unwritten, self._written_at, self._wrote_s = False, -math.inf, 0.0
         if directory is not None and is_first():
             directory.mkdir(parents=True, exist_ok=True)
             self._writer = GradientsWriter(directory / "gradients.parquet")
@@ -300,6 +300,7 @@ class Flow:
             self._verdict = None
             if self._writer is not None:
                 self._writer.append(steps, values)
+                self._unwritten = True
             if self._follow is not None and is_first():
                 self._follow(steps, values)
         self._write(last)
@@ -362,15 +363,19 @@ class Flow:
         return steps, value_SL[:, None]
 
     def _write(self, last: bool) -> None:
-        """The file is written whole each time, so not at every flush."""
-        now = time.thread_time()
-        if self._writer is None or self.directory is None or not self.layer_names:
+        """The file is written whole each time, so not at every flush, and only in the end it is waited for."""
+        if self._writer is None or self.directory is None or not self._unwritten:
             return
+        now = time.thread_time()
         if last or _SHARE * (now - self._written_at) >= self._wrote_s:
             start = time.monotonic()
-            self._writer.flush()
-            (self.directory / "layers.json").write_text(json.dumps(self.layer_names) + "\n")
+            with Batch(durable=last) as batch:
+                self._writer.flush(batch)
+                batch.add(
+                    self.directory / "layers.json", f"{json.dumps(self.layer_names)}\n".encode()
+                )
             self._written_at, self._wrote_s = time.thread_time(), time.monotonic() - start
+            self._unwritten = False
 
     def close(self, *, failed: bool = False) -> None:
         """Leave no hook behind, and nothing unwritten.
