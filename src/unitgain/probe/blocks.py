@@ -16,6 +16,8 @@ from unitgain.probe.layers import Layers
 
 _KEPT = 2**24
 """Elements of the largest block that is kept: new memory of that size costs more than what is written to it."""
+_PIECE = 2**20
+"""Elements that are copied into one piece of memory."""
 _LARGE = 2**10
 """Elements from which new memory for one tensor, on CPU, costs more than a copy into memory that is there."""
 
@@ -42,6 +44,25 @@ class _Room:
 
 
 @final
+class _Pool:
+    """Copies side by side, apart from where tensors lie that come and go."""
+
+    def __init__(self) -> None:
+        self._piece, self._used, self._left = torch.empty(0), 0, _KEPT
+
+    def copy(self, tensor: Tensor) -> Tensor | None:
+        """A copy of a tensor, None where too much would be copied."""
+        size = tensor.numel()
+        if size > self._left:
+            return None
+        self._left -= size
+        if self._piece.dtype != tensor.dtype or self._used + size > self._piece.numel():
+            self._piece, self._used = tensor.new_empty(max(size, _PIECE)), 0
+        self._used += size
+        return self._piece[self._used - size : self._used].view(tensor.shape).copy_(tensor)
+
+
+@final
 class Blocks:
     """Stacks layers' tensors, field by field; what it gave is good until the same field is stacked again."""
 
@@ -49,15 +70,24 @@ class Blocks:
         self._kept: dict[tuple[object, ...], _Room] = {}
         self._rows: dict[tuple[str, Hashable], Tensor] = {}
         self._layers: dict[tuple[object, ...], Layers] = {}
+        self._pool = _Pool()
 
     def place(self, field: str, name: Hashable, tensor: Tensor) -> Tensor:
         """A large tensor where the last step's of that name was stacked, copied as long as caches hold it.
 
         If it were held, the pass that made it would need new memory for the next, which costs several times a copy.
+        That of a first step too is copied: optimizers take memory for their state then, and if it lies elsewhere than
+        without a measurement, each later step may take 3 % longer.
         """
         row = self._rows.get((field, name))
-        alike = row is not None and (row.shape, row.dtype) == (tensor.shape, tensor.dtype)
-        return tensor if row is None or not alike else row.copy_(tensor.detach())
+        if row is not None and (row.shape, row.dtype) == (tensor.shape, tensor.dtype):
+            return row.copy_(tensor.detach())
+        copy = self._pool.copy(tensor.detach()) if _is_large(tensor) else None
+        return tensor if copy is None else copy
+
+    def end(self) -> None:
+        """A step is over: copies that have no place yet are thrown away."""
+        self._pool = _Pool()
 
     @torch.no_grad()
     def stack(

@@ -92,6 +92,7 @@ class Recorder:
         self._reset()
 
     def _reset(self) -> None:
+        self._blocks.end()
         self._calls: dict[tuple[nn.Module | None, int, int], _Call] = {}
         self._times: dict[nn.Module, int] = {}
         self._latest: _Call | None = None
