@@ -34,9 +34,9 @@ T = TypeVar("T")
 TITLE = "Time of a step of a Lightning run with a monitor / without"
 STEPS = 50
 """Steps of an epoch."""
-SETS, ROUNDS = 6, 10
+SETS, ROUNDS = 10, 20
 """How often fits begin anew, and the epochs of each."""
-ROUNDS_SLOW = 2
+ROUNDS_SLOW = 4
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,10 @@ class Monitor:
     slow: bool = False
 
 
-def flow(name: str, **arguments: Any) -> Monitor:
-    return Monitor(name, lambda folder: [GradientFlow(directory=folder / "flow", **arguments)])
+def flow(name: str, *, slow: bool = False, **arguments: Any) -> Monitor:
+    return Monitor(
+        name, lambda folder: [GradientFlow(directory=folder / "flow", **arguments)], slow=slow
+    )
 
 
 NONE = Monitor("none")
@@ -181,7 +183,7 @@ MONITORS = (
     flow("light, every step", probe="light", every=1),
     flow("full, every 10", every=10),
     flow("full, every 50", every=50),
-    flow("full, every step", every=1),
+    flow("full, every step", slow=True, every=1),
     Monitor("log_dict(grad_norm), every step", module=Recipe, slow=True),
     Monitor("wandb.watch gradients", lambda f: [WithWandb("gradients", f)], slow=True),
     Monitor("wandb.watch all", lambda f: [WithWandb("all", f)], slow=True),

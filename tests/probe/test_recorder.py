@@ -288,3 +288,23 @@ def test_a_network_that_is_not_the_same_at_each_step_gets_all_hooks_back():
     for net.skips in (True, False, True):
         assert again(recorder, net, x) == ["first", "act", "last"]
         torch.testing.assert_close(activations_of(recorder), expected, equal_nan=True)
+
+
+def test_what_a_network_does_to_its_activations_later_is_not_recorded():
+    class Erasing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 1)
+
+        def forward(self, x):
+            self.h = torch.tanh(self.first(x))
+            return self.last(self.h)
+
+    torch.manual_seed(0)
+    net, x = Erasing(), torch.randn(32, 64)
+    expected = torch.tanh(net.first(x)).square().mean().detach()
+    recorder = Recorder(net)
+    for _ in range(2):
+        again(recorder, net, x)
+        net.h.detach().zero_()
+        torch.testing.assert_close(activations_of(recorder)[0], expected)
