@@ -34,7 +34,7 @@ T = TypeVar("T")
 TITLE = "Time of a step of a Lightning run with a monitor / without"
 STEPS = 50
 """Steps of an epoch."""
-SETS, ROUNDS = 10, 20
+SETS, ROUNDS = 10, 12
 """How often fits begin anew, and the epochs of each."""
 ROUNDS_SLOW = 4
 
