@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from unitgain.data._checks import several
-from unitgain.data._selection import check_parts
+from unitgain.data._selection import check_parts, kept_count
 from unitgain.data._shifted import Shifted
 from unitgain.data._split import Split
 from unitgain.data._table import Floats, Ints, Table
@@ -123,7 +123,7 @@ class LabelKnockout:
 
 def _count(table: Table, kept: float, share: float, rows: int, left: int) -> int:
     """How many of a part's rows are kept, which are at most those that the removal leaves."""
-    count = max(1, round(kept * rows))
+    count = kept_count(kept, rows)
     if count > left:
         raise DataError(
             f"{table.name}: shift.kept must be at most {math.floor(100 * left / rows) / 100:g}, as "

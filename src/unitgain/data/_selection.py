@@ -89,9 +89,13 @@ def source_probability(size_N: Floats, split: Split, kept: float) -> Floats:
     """
     probability_N = np.ones(len(size_N))
     for rows in split.parts():
-        count = max(1, round(kept * len(rows)))
-        probability_N[rows] = proportional(size_N[rows], count)
+        probability_N[rows] = proportional(size_N[rows], kept_count(kept, len(rows)))
     return probability_N
+
+
+def kept_count(kept: float, rows: int) -> int:
+    """How many of a part's rows a share of them is, at least one."""
+    return max(1, round(kept * rows))
 
 
 def proportional(size_N: Floats, count: int) -> Floats:
