@@ -308,3 +308,15 @@ def test_what_a_network_does_to_its_activations_later_is_not_recorded():
         again(recorder, net, x)
         net.h.detach().zero_()
         torch.testing.assert_close(activations_of(recorder)[0], expected)
+
+
+def test_tensors_are_the_same_when_they_are_asked_for_again():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2)), torch.randn(32, 64)
+    recorder = Recorder(net)
+    for _ in range(2):
+        again(recorder, net, x)
+        first, second = (
+            QUANTITIES["grad_preactivation"](recorder.tensors(scale=8.0)) for _ in range(2)
+        )
+        torch.testing.assert_close(first, second)

@@ -84,6 +84,7 @@ class ActivationHooks:
 
     def learn(self) -> None:
         """A pass is over."""
+        self.used(None)
         if self._learns:
             spared = self._superfluous - self._needed
             self.modules = [module for module in self._all if module not in spared]

@@ -117,11 +117,12 @@ class Blocks:
                 (field, *kind, len(given)), (len(given), 1, *given[0].shape), given[0]
             )
             block = _stacked(given, room, placed=bool(names))
-            if isinstance(scale, Tensor) or scale != 1.0:
-                block = block.div_(scale)
             stays = room is not None and block is room.block
             if room is not None and stays and names and _is_large(given[0]):
                 self._rows.update(zip(((field, names[i]) for i in indices), room.rows, strict=True))
+            if isinstance(scale, Tensor) or scale != 1.0:
+                # What was recorded may lie in the block, and stays as it is.
+                block, stays = block / scale, False
             groups.append((tuple(indices), block))
             rooms.append(room if stays else None)
         return self._of(field, len(tensors), groups, rooms)
@@ -146,7 +147,8 @@ class Blocks:
         """The same layers as in the last step, with all that follows from where they lie, if they lie there again."""
         if None in rooms:
             return Layers(count, tuple(groups))
-        key = (field, count, *((indices, block.data_ptr()) for indices, block in groups))
+        places = zip((indices for indices, _ in groups), map(id, rooms), strict=True)
+        key = (field, count, *places)
         if key not in self._layers:
             self._layers[key] = Layers(count, tuple(groups))
         return self._layers[key]

@@ -240,10 +240,10 @@ class Flow:
         self._measuring = False
         if recorder.stepped:
             tensors = recorder.tensors(self._scale, self._saturated(recorder.activation))
-        if recorder.stepped and (names := recorder.names):
-            if self._scaled:
-                self._flowing[names] = recorder.flowing
-            self._add(step, names, self._measured(tensors, names))
+            if names := recorder.names:
+                if self._scaled:
+                    self._flowing[names] = recorder.flowing
+                self._add(step, names, self._measured(tensors, names))
         recorder.restart()
 
     def skip_step(self) -> None:

@@ -140,8 +140,8 @@ class Recorder:
         """Go on after ``__exit__`` with a further pass of the same step."""
         if "torch._dynamo" in sys.modules:
             self._undo.push(torch.compiler.set_stance("force_eager").__exit__)
-        # What register_forward_hook does, without a handle a module: hundreds of them take as long as several layers.
         self._taken = None
+        # What register_forward_hook does, without a handle a module: hundreds of them take as long as several layers.
         hooks = (self._of_module, self._on_layer), (self._others.modules, self._on_other)
         for modules, hook in hooks:
             for module in modules:
