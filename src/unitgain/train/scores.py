@@ -22,8 +22,8 @@ from unitgain.train.own import check_shape
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
-_NUMBERS = 2**18
-"""Outputs that are scored at a time."""
+_NUMBERS = 2**17
+"""Outputs that are scored at a time: what a metric computes of more no longer stays in caches."""
 
 
 @final
